@@ -1,0 +1,132 @@
+"""How sure is a measured number? Two intervals, for everything the course measures.
+
+A number measured on 60 documents would be another on 60 others. Two ways to say by how
+much, each an interval that holds the true mean in `level` of all such measurements:
+
+    bootstrap   for a mean per token, or a difference: draw the documents again, with
+                replacement, thousands of times, and look how the mean scatters
+                (Efron 1979; the percentile interval)
+    wilson      for a share of right answers (Wilson 1927): it stays within 0 and 1 and
+                is honest at 0 of n and n of n, where a bootstrap has no width
+
+Documents are drawn whole, because the tokens of one document are not independent.
+What is left out: corrections for skew (BCa), so with fewer than about 20 documents
+the bootstrap is too narrow. Lesson 04 derives both.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import sqrt
+from statistics import NormalDist
+
+import torch
+from jaxtyping import Shaped
+from torch import Tensor
+
+DRAWS = 4000
+_CHUNK = 2_000_000  # documents drawn at once: 16 MB of indices
+
+
+def bootstrap(
+    sums: Shaped[Tensor, " d"],
+    counts: Shaped[Tensor, " d"] | None = None,
+    *,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """The interval of `sums.sum() / counts.sum()`, over documents drawn again.
+
+    sums: one number per document, such as its nats; counts: what it is a mean over,
+    such as its tokens (default: 1 each). Both are drawn together, so a long document
+    weighs more than a short one, in every draw as in the mean itself. For a paired
+    difference give the differences as `sums`. The same seed gives the same interval.
+
+    Raises ValueError for fewer than two documents, or `level` outside (0, 1).
+
+    >>> bootstrap(torch.tensor([1.0, 1.0, 1.0]))
+    (1.0, 1.0)
+    >>> low, high = bootstrap(torch.tensor([10.0, 90.0]), torch.tensor([10, 30]))
+    >>> low, high  # mean 2.5: only the first, or only the second
+    (1.0, 3.0)
+    """
+    _check_level(level)
+    d = len(sums)
+    if d < 2:
+        raise ValueError(
+            f"sums holds {d} document(s), and an interval needs at least 2; "
+            "measure more, or cut the text into several"
+        )
+    sums = sums.double().cpu()
+    counts = torch.ones(d).double() if counts is None else counts.double().cpu()
+    if counts.shape != sums.shape:
+        raise ValueError(
+            f"counts has shape {tuple(counts.shape)} but sums {tuple(sums.shape)}; "
+            "give one count per document"
+        )
+    means = torch.cat([sums[i].sum(1) / counts[i].sum(1) for i in _draws(d, seed)])
+    tail = (1 - level) / 2
+    low, high = torch.quantile(means, torch.tensor([tail, 1 - tail]).double()).tolist()
+    return low, high
+
+
+def _draws(d: int, seed: int) -> Iterator[Shaped[Tensor, "draws d"]]:
+    """Indices of d documents drawn from d with replacement, DRAWS times, in chunks."""
+    generator = torch.Generator().manual_seed(seed)
+    chunk = max(1, _CHUNK // d)
+    for start in range(0, DRAWS, chunk):
+        rows = min(chunk, DRAWS - start)
+        yield torch.randint(d, (rows, d), generator=generator)
+
+
+def wilson(right: int, n: int, *, level: float = 0.95) -> tuple[float, float]:
+    """The interval of the share `right / n`: all p whose own spread reaches it.
+
+        |right/n - p| <= z sqrt(p (1 - p) / n)      solved for p
+
+    Raises ValueError unless 0 <= right <= n and n >= 1.
+
+    >>> low, high = wilson(10, 10)
+    >>> round(low, 4), high
+    (0.7225, 1.0)
+    """
+    _check_level(level)
+    if n < 1 or not 0 <= right <= n:
+        raise ValueError(
+            f"right is {right} of n = {n}; give at least one answer, and no more right "
+            "ones than answers"
+        )
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    p, shrink = right / n, 1 + z * z / n
+    middle = (p + z * z / (2 * n)) / shrink
+    half = z / shrink * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    low = 0.0 if right == 0 else middle - half  # exact: rounding would miss the ends
+    high = 1.0 if right == n else middle + half
+    return low, high
+
+
+def _check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise ValueError(f"level is {level}; choose a share such as 0.95")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What a change costs, with its interval; `unit` names what is counted.
+
+    >>> Difference(0.0312, 0.0290, 0.0334)
+    +0.0312 nats/token [0.0290, 0.0334]
+    """
+
+    mean: float
+    low: float
+    high: float
+    unit: str = "nats/token"
+    level: float = 0.95
+
+    def __repr__(self) -> str:
+        return f"{self.mean:+.4f} {self.unit} [{self.low:.4f}, {self.high:.4f}]"
+
+    @property
+    def is_sure(self) -> bool:
+        """True if 0 lies outside the interval: the sign is not chance."""
+        return self.low > 0 or self.high < 0

@@ -1,0 +1,232 @@
+"""A whole model: load it, find its matrices, quantize them all, weigh it.
+
+    model, tokenizer = load()                     # bundled, or a folder, or the hub
+    model_hat, report = quantize(model, method)   # a copy; quantize_ works in place
+    size(model_hat, report)                       # what it weighs now
+
+A method is a function of one matrix (`rtn.quantize` with its grid filled in, say). It
+knows no model; here we hand it each matrix of the decoder layers in turn, and put what
+its codes stand for back in the matrix' place.
+
+A method says what else it needs by the names of its parameters: `X` (n, in) the inputs
+of the layer, or `H` = XᵀX. It gets them from calibration text that has gone through the
+layers *already quantized*, so each layer sees, and can make up for, the errors of those
+before it, as in GPTQ's code (Frantar et al. 2023, section 4). Lessons 00 and 06.
+
+This is the only module that imports transformers, and it does so when called.
+"""
+
+import copy
+import inspect
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from . import almanac, calibrate
+from .anatomy import Report, decoder_blocks, distinct, linear_layers, size, weight_of
+from .tensor import QuantizedTensor
+from .text import calibration_batches, documents_from, generate
+
+__all__ = ["calibration_batches", "documents_from", "generate", "linear_layers", "load"]
+__all__ += ["quantize", "quantize_", "size", "weight_of"]
+
+
+def load(
+    name: str | Path = "almanac",
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> tuple[nn.Module, Any]:
+    """A language model and its tokenizer, ready to evaluate: no dropout, no gradients.
+
+    name: 'almanac' is the bundled model; else a local folder in Hugging Face format;
+    else a model on the hub, such as 'Qwen/Qwen2.5-0.5B'. Only safetensors are read, and
+    no code or pickle that comes with a model is run.
+
+    Raises ValueError if there is no such model, or the hub cannot be reached.
+    """
+    from huggingface_hub import constants
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    place = almanac.DIRECTORY if name == "almanac" else name
+    safe = {"trust_remote_code": False}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(place, **safe)
+        model = AutoModelForCausalLM.from_pretrained(
+            place, dtype=dtype, use_safetensors=True, **safe
+        )
+    except (OSError, ValueError) as problem:
+        raise ValueError(
+            f"name {str(name)!r} gives no model with safetensors, neither as a folder "
+            f"({Path(place).absolute()}) nor from the hub, whose downloads are kept in "
+            f"{constants.HF_HUB_CACHE}. Offline, take the bundled model, "
+            "load('almanac'), or give a folder that you have."
+            f" The cause: {str(problem).splitlines()[0]}"
+        ) from problem
+    return model.to(device).eval().requires_grad_(False), tokenizer
+
+
+def quantize(model: nn.Module, method: Callable, **options: Any) -> tuple:
+    """A quantized copy of a model, and its report; `options` as for `quantize_`."""
+    twin = copy.deepcopy(model)
+    return twin, quantize_(twin, method, **options)
+
+
+@torch.no_grad()
+def quantize_(
+    model: nn.Module,
+    method: Callable[..., QuantizedTensor | list[QuantizedTensor]],
+    *,
+    calibration: Sequence[Int[Tensor, "batch time"]] | None = None,
+    float_inputs: bool = False,
+    only: str | Collection[str] | None = None,
+    progress: bool = True,
+) -> Report:
+    """Replace each linear layer's weights by their quantized values, in place.
+
+    method: a function whose first parameter is a matrix `W`, or `Ws`, the list of all
+    matrices that share an input. If it has parameters `X` or `H` without a default, it
+    gets them from `calibration`, the batches of `calibration_batches`. Fill in all else
+    with functools.partial.
+    float_inputs: take X and H from the layers as they were, not as they are now.
+    only: a regular expression found in the names of the layers to quantize, or names.
+
+    Returns what each layer became, by name. Weights keep their dtype. Two layers that
+    share one weight are quantized once. If it is interrupted, each layer is either old
+    or new, and those that are new work.
+
+    Raises ValueError if calibration is missing, `only` fits no layer, or the method
+    returns something of another shape or not finite.
+    """
+    call = _Method.read(method, calibration)
+    names = _chosen(linear_layers(model), only)
+    layers, first_of = distinct(model, names)
+    report: Report = {}
+    groups = _groups(model, layers, call, calibration, float_inputs)
+    bar = tqdm(total=len(layers), desc="quantizing", delay=1, disable=not progress)
+    with bar:
+        for group, given in groups:
+            made = call.on({name: weight_of(layers[name]) for name in group}, given)
+            for name, (quantized, W_hat) in made.items():
+                weight_of(layers[name]).copy_(W_hat)
+                report[name] = quantized
+                bar.update()
+    return {name: report[first_of[name]] for name in names}
+
+
+@dataclass(frozen=True)
+class _Method:
+    """A method and what it asks for: all matrices that share an input? X? H?"""
+
+    function: Callable
+    takes_all: bool
+    needs: tuple[str, ...]
+
+    @staticmethod
+    def read(function: Callable, calibration: Sequence[Tensor] | None) -> "_Method":
+        """Read the signature. Raises ValueError for what `quantize_` cannot provide."""
+        given = inspect.signature(function).parameters.values()
+        asked = [p.name for p in given if p.default is p.empty and p.kind not in _REST]
+        if not asked:
+            raise TypeError("method takes no matrix; its first parameter should be W")
+        first, *needs = asked
+        unknown = [name for name in needs if name not in ("X", "H")]
+        if unknown:
+            raise ValueError(
+                f"method also needs {', '.join(unknown)}, which no model gives; fill "
+                f"it in first: functools.partial(method, {unknown[0]}=...)"
+            )
+        if (needs or first == "Ws") and not calibration:
+            asks = " and ".join(needs) or "to know which layers share an input"
+            raise ValueError(
+                f"method needs {asks}, but calibration is {calibration}; pass "
+                "calibration_batches(tokenizer, almanac.documents('calibration', 64))"
+            )
+        return _Method(function, first == "Ws", tuple(needs))
+
+    def on(self, Ws: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict:
+        """Each matrix' QuantizedTensor and W_hat, by name; nothing is written yet."""
+        if self.takes_all:
+            results = self.function(list(Ws.values()), **given)
+        else:
+            results = [self.function(W, **given) for W in Ws.values()]
+        made = {}
+        for (name, W), quantized in zip(Ws.items(), results, strict=True):
+            if not isinstance(quantized, QuantizedTensor):
+                raise TypeError(
+                    f"method returned a {type(quantized).__name__} for {name}; it "
+                    "should return a QuantizedTensor, as `quantize` functions do"
+                )
+            W_hat = quantized.dequantize().to(W)
+            if W_hat.shape != W.shape or not W_hat.isfinite().all():
+                raise ValueError(
+                    f"method made of {name} {tuple(W.shape)} a matrix "
+                    f"{tuple(W_hat.shape)} that does not fit or is not finite in "
+                    f"{W.dtype}; check the scales"
+                )
+            made[name] = quantized, W_hat
+        return made
+
+
+_REST = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+def _groups(
+    model: nn.Module,
+    layers: dict[str, nn.Module],
+    call: _Method,
+    calibration: Sequence[Tensor] | None,
+    float_inputs: bool,
+) -> Iterator[tuple[list[str], dict[str, Tensor]]]:
+    """Names that share an input, with its X or H, in the order of the forward pass.
+
+    The caller writes a group's new weights before it asks for the next, so what comes
+    next has gone through them; with `float_inputs` all of a block is collected before.
+    """
+    if not call.needs and not call.takes_all:
+        yield from (([name], {}) for name in layers)
+        return
+    blocks = decoder_blocks(model)
+    inputs = calibrate.block_inputs(model, blocks, calibration)
+    hidden = None
+    for block, calls in zip(blocks, inputs, strict=True):
+        run = partial(calibrate.advance, block, calls, hidden)
+        mine = {n: m for n, m in layers.items() if any(m is b for b in block.modules())}
+        collected = (
+            (names, {n: calibrate.collect(mine, names, run, n) for n in call.needs})
+            for names in calibrate.sharing(mine, run)
+        )
+        if float_inputs:
+            collected = list(collected)
+            hidden = run()
+            yield from collected
+        else:
+            yield from collected
+            hidden = run()
+
+
+def _chosen(
+    layers: dict[str, nn.Module], only: str | Collection[str] | None
+) -> dict[str, nn.Module]:
+    """The layers that `only` names. Raises ValueError if it names none, or others."""
+    if only is None:
+        return layers
+    if isinstance(only, str):
+        names = [name for name in layers if re.search(only, name)]
+    else:
+        names = list(only)
+    strangers = [name for name in names if name not in layers]
+    if strangers or not names:
+        raise ValueError(
+            f"only={only!r} names {strangers or 'no layer'}; the linear layers are "
+            f"{', '.join(list(layers)[:3])}, ... (all: linear_layers(model))"
+        )
+    return {name: layers[name] for name in layers if name in names}

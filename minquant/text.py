@@ -1,0 +1,213 @@
+"""Text goes into a model as token ids, and comes out again one token at a time.
+
+    documents_from        a file of your own, cut into documents
+    encode                documents -> ids, with the special tokens the tokenizer adds
+    calibration_batches   documents -> batches without padding, for H and X
+    continue_greedily     ids -> the most likely next ids, with a KV cache
+    generate              the same for a string, from prompt to continuation
+
+A document is a `str`, or anything with a `.text`, such as `almanac.Document`. Which
+split it belongs to is written in the text itself (`almanac.split_of`), for the almanac
+and for your own file alike: so no text can serve both to calibrate and to test.
+
+What is left out: sampling, and stopping early when every row has ended.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from . import almanac
+
+
+class HasText(Protocol):
+    """Anything with a text, such as `almanac.Document`."""
+
+    @property
+    def text(self) -> str:
+        """The whole text."""
+
+
+def text_of(document: str | HasText) -> str:
+    """The text of a document. Raises TypeError for anything else."""
+    text = document if isinstance(document, str) else getattr(document, "text", None)
+    if not isinstance(text, str):
+        raise TypeError(
+            f"documents holds a {type(document).__name__}; give strings, or objects "
+            "with a .text such as almanac.documents('test', 100)"
+        )
+    return text
+
+
+def check_split(documents: Sequence[str | HasText], *, test: bool) -> None:
+    """Refuse documents that are not test text (`test`), or that are (`not test`).
+
+    Raises ValueError with the index of the first such document, its split, the mend.
+    """
+    for index, document in enumerate(documents):
+        split = almanac.split_of(text_of(document))
+        if (split == "test") == test:
+            continue
+        use, wanted = ("measure", "test") if test else ("calibrate", "calibration")
+        raise ValueError(
+            f"documents[{index}] belongs to the {split} split; to {use}, take "
+            f"almanac.documents({wanted!r}, n) or documents_from(path, "
+            f"split={wanted!r}), or pass held_out=False and know that it may flatter"
+        )
+
+
+def documents_from(
+    path: str | Path, *, split: str | None = None, words: int = 300
+) -> list[str]:
+    """A UTF-8 text file, cut at blank lines into documents of at least `words` words.
+
+    split: None for all documents, or 'train', 'calibration', 'test' for those alone,
+    14, 1 and 1 in 16 by their fingerprint: the same text always falls the same way.
+    The rest at the end of the file joins the last document.
+
+    Raises ValueError if the file is missing, not UTF-8, or holds no such document.
+    """
+    if split is not None and split not in almanac.SPLITS:
+        choices = ", ".join(almanac.SPLITS)
+        raise ValueError(f"split {split!r} is unknown; choose None or one of {choices}")
+    found: list[str] = []
+    gathered: list[str] = []
+    for paragraph in _paragraphs(Path(path)):
+        gathered.append(paragraph)
+        if sum(len(p.split()) for p in gathered) >= words:
+            found.append("\n\n".join(gathered))
+            gathered = []
+    if gathered:  # too short to stand alone
+        found = found[:-1] + ["\n\n".join([*found[-1:], *gathered])]
+    kept = [d for d in found if split is None or almanac.split_of(d) == split]
+    if not kept:
+        raise ValueError(
+            f"path {str(path)!r} holds {len(found)} documents of {words} words, none "
+            f"of split {split!r}; give a longer text, fewer words, or split=None"
+        )
+    return kept
+
+
+def _paragraphs(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as problem:
+        raise ValueError(
+            f"path {str(path)!r} is no text that can be read ({problem}); give the "
+            "path of a UTF-8 text file"
+        ) from problem
+    text = "\n".join(line.rstrip() for line in lines)
+    return [p.strip("\n") for p in text.split("\n\n") if p.strip()]
+
+
+def encode(
+    tokenizer: Any, documents: Sequence[str | HasText]
+) -> list[Int[Tensor, " t"]]:
+    """Token ids of each document, on the CPU: t includes the special tokens.
+
+    These are the ones that the tokenizer adds itself (the almanac's: BOS and EOS), and
+    BOS in any case where the model has one: a first token with nothing before it cannot
+    be predicted.
+
+    Raises ValueError for a document of fewer than two tokens: nothing to predict.
+    """
+    rows = []
+    texts = [text_of(document) for document in documents]
+    if not texts:
+        raise ValueError("documents is empty; give at least one")
+    bos = tokenizer.bos_token_id
+    for index, ids in enumerate(tokenizer(texts, verbose=False)["input_ids"]):
+        if bos is not None and ids[:1] != [bos]:
+            ids = [bos, *ids]
+        if len(ids) < 2:
+            raise ValueError(
+                f"documents[{index}] has {len(ids)} token(s), too few to predict one "
+                "from another; leave it out"
+            )
+        rows.append(torch.tensor(ids))
+    return rows
+
+
+def encode_prompt(tokenizer: Any, prompt: str) -> list[int]:
+    """Token ids of the start of a text: BOS where the model has one, and no EOS.
+
+    Raises ValueError if this is no token at all.
+    """
+    ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    if tokenizer.bos_token_id is not None:
+        ids = [tokenizer.bos_token_id, *ids]
+    if not ids:
+        raise ValueError("prompt is empty and this model has no BOS; give a first word")
+    return ids
+
+
+def calibration_batches(
+    tokenizer: Any,
+    documents: Sequence[str | HasText],
+    *,
+    length: int = 512,
+    batch: int = 16,
+    held_out: bool = True,
+) -> list[Int[Tensor, "batch time"]]:
+    """Documents as batches of ids, for methods that need H or X.
+
+    No padding: it would count as input. Longer documents are cut into pieces of
+    `length` tokens; pieces of like length, within a fifth, stand together, and a batch
+    is cut to its shortest. The last token is left out, as nothing is predicted from it.
+
+    Raises ValueError for a document of the test split: a model calibrated on the text
+    that it is judged by looks better than it is (`held_out=False` lets it pass).
+    """
+    if held_out:
+        check_split(documents, test=False)
+    pieces = [p for ids in encode(tokenizer, documents) for p in ids[:-1].split(length)]
+    groups: list[list[Tensor]] = []
+    for ids in sorted(pieces, key=len):
+        full = not groups or len(groups[-1]) == batch
+        if full or len(ids) > 1.2 * len(groups[-1][0]):
+            groups.append([])
+        groups[-1].append(ids)
+    return [torch.stack([ids[: len(group[0])] for ids in group]) for group in groups]
+
+
+@torch.no_grad()
+def continue_greedily(
+    model: nn.Module, ids: Int[Tensor, "batch time"], new: int
+) -> Int[Tensor, "batch new"]:
+    """The `new` most likely next tokens of each row, one after the other.
+
+    The KV cache keeps what was read: each step feeds one token per row. Ties take the
+    lower id, so the same model says the same twice.
+
+    Raises ValueError if time + new exceeds the context the model was made for.
+    """
+    room = getattr(model.config, "max_position_embeddings", None)
+    if room is not None and ids.shape[1] + new > room:
+        raise ValueError(
+            f"the prompt has {ids.shape[1]} tokens and new is {new}, but the model has "
+            f"a context of {room}; shorten one of them"
+        )
+    step, cache, said = ids.to(next(model.parameters()).device), None, []
+    for _ in range(new):
+        out = model(input_ids=step, past_key_values=cache, use_cache=True)
+        step, cache = out.logits[:, -1:].argmax(-1), out.past_key_values  # (batch, 1)
+        said.append(step)
+    return torch.cat(said, 1) if said else ids[:, :0]
+
+
+def generate(
+    model: nn.Module, tokenizer: Any, prompt: str, max_new_tokens: int = 40
+) -> str:
+    """How the model goes on after `prompt`, by its most likely tokens, up to EOS.
+
+    Returns the continuation alone. Lesson 00 watches it fall apart.
+    """
+    ids = torch.tensor([encode_prompt(tokenizer, prompt)])  # (1, time)
+    said = continue_greedily(model, ids, max_new_tokens)[0].tolist()
+    if tokenizer.eos_token_id in said:
+        said = said[: said.index(tokenizer.eos_token_id)]
+    return tokenizer.decode(said, skip_special_tokens=True)
