@@ -1,8 +1,8 @@
-"""Artists that move: lines, boxes, marks and words whose numbers change, not themselves.
+"""Artists that move: lines, boxes, marks and words whose numbers change.
 
-Making artists anew for every frame costs four times as much as moving them. Each function
-here adds one empty artist (or a handful of words) to axes; `fill`, `write` and the
-artists' own setters move it. Give them to `Picture.move` in the order of drawing.
+Making artists anew for every frame costs three times as much as moving them. Each
+function here adds one empty artist (or a handful of words) to axes; `fill`, `write` and
+the artists' own setters move it. Give them to `Picture.move` in the order of drawing.
 
     bars = boxes(ax, palette.VERMILION)
     fig.move(bars)

@@ -24,7 +24,7 @@ LINE = 15  # CSS pixels between two lines of text
 
 
 class Magnifier:
-    """The panel on the right of `fig`, with artists that move when `update` is called."""
+    """The panel on the right of `fig`; its artists move when `update` is called."""
 
     @palette.style()
     def __init__(self, fig: Picture) -> None:

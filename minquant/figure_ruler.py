@@ -159,7 +159,7 @@ class RulerPicture:
         return MAIN[0] + MAIN[2] * (place - low) / (high - low)
 
     def _draw_ruler(self, ruling: Ruling, selected: int) -> None:
-        """On the left, the ruler of the selected weight, from its first to last tick."""
+        """On the left, the ruler of the selected weight, from first to last tick."""
         levels = ruling.levels[ruling.owner[selected]]
         pixel = 2 * self.reach / MAIN[3]
         stride = next(s for s in STRIDES if _least_gap(levels, s) >= LINE * pixel)

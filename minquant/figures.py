@@ -1,20 +1,20 @@
-"""Pictures: one palette, one style, one size of type, and words for those who cannot see.
+"""Pictures: one style, one size of type, and words for those who cannot see.
 
     numbers ──figure function──▶ Picture (a matplotlib Figure that carries its alt text)
                                    │ last line of a cell, or show(fig)
                                    ▼
                         <img alt="…" src="data:image/png;base64,…">
 
-A figure function takes numbers and returns a `Picture`. Three rules keep all pictures of
-the course alike, wherever they are drawn:
+A figure function takes numbers and returns a `Picture`. Three rules keep all pictures
+of the course alike, wherever they are drawn:
 
 1. Lengths are CSS pixels. A picture is 900 wide, the width of a notebook, and rendered
-   at `SHARPNESS` device pixels per CSS pixel. Axes are placed once, by pixel, so nothing
-   moves when a number gains a digit, and no layout engine runs (it costs 100 ms).
+   at `SHARPNESS` device pixels per CSS pixel. Axes are placed once, by pixel, so
+   nothing moves when a number gains a digit, and no layout engine runs (100 ms).
 2. Every drawing function is decorated with `@palette.style()`, so a learner's
    `plt.style.use` cannot change a picture.
-3. Alt text says what the picture shows, with its numbers. It travels as HTML: JupyterLab
-   ignores the alt text in the metadata of an image/png output.
+3. Alt text says what the picture shows, with its numbers. It travels as HTML:
+   JupyterLab ignores the alt text in the metadata of an image/png output.
 
 Left out: pyplot. A `Picture` belongs to no global list, so nothing is shown twice.
 """
@@ -82,7 +82,7 @@ class Picture(Figure):
 
     @style()
     def write(self, x: float, y: float, text: str, **looks: object) -> Text:
-        """Text on the sheet itself, y being its middle, in CSS pixels from the top left."""
+        """Text on the sheet, y being its middle, in CSS pixels from the top left."""
         width, height = self.size
         return self.text(x / width, 1 - y / height, text, va="center", **looks)
 
@@ -101,7 +101,7 @@ class Picture(Figure):
         self._still = None
 
     def render(self) -> None:
-        """Draw into the canvas: the background if it is not there yet, then what moves."""
+        """Draw into the canvas: the background once, then what moves."""
         if self._still is None:
             self.canvas.draw()
             self._still = self.canvas.copy_from_bbox(self.bbox)
@@ -126,7 +126,8 @@ def plot(
 ) -> tuple[Picture, Axes]:
     """A picture with one pair of axes; the labels name the quantity and its unit.
 
-    Margins are CSS pixels. Give `alt` here, or set `fig.alt` once the numbers are known.
+    Margins are CSS pixels. Give `alt` here, or set `fig.alt` when the numbers are
+    known.
 
     >>> fig, ax = plot("bits per weight", "RMSE", title="Each bit halves the error")
     >>> ax.get_xlabel()
@@ -143,8 +144,8 @@ def plot(
 
 
 @style()
-def to_pixels(fig: Figure) -> UInt8[np.ndarray, "height width 3"]:
-    """Draw the figure: red, green and blue of every device pixel."""
+def to_pixels(fig: Figure) -> UInt8[np.ndarray, "height width rgba"]:
+    """Draw the figure: red, green, blue and opacity of every device pixel."""
     canvas = fig.canvas
     if getattr(fig, "moving", None):
         fig.render()
@@ -152,7 +153,7 @@ def to_pixels(fig: Figure) -> UInt8[np.ndarray, "height width 3"]:
         if not isinstance(canvas, FigureCanvasAgg):
             canvas = FigureCanvasAgg(fig)
         canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3]
+    return np.asarray(canvas.buffer_rgba())
 
 
 def to_png(fig: Figure, *, small: bool = True) -> bytes:
@@ -184,7 +185,7 @@ def to_img(fig: Figure, *, alt: str | None = None, small: bool = True) -> str:
 
 
 def show(fig: Figure, *, alt: str | None = None) -> None:
-    """Display the figure under the cell, with its alt text (any front end, no kernel)."""
+    """Display the figure under the cell, with its alt text."""
     from IPython.display import display  # optional: a script needs no IPython
 
     text = getattr(fig, "alt", "") if alt is None else alt

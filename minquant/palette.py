@@ -1,10 +1,10 @@
 """Colours and type: the one look of every picture of the course.
 
-Each colour has one meaning, the same from the first notebook to the last, and a shape or
-a word always says it too. Any two of SERIES stay apart for readers with protanopia and
-deuteranopia (a test simulates both), and text on PAPER has a contrast of at least 4.5.
-Blue and sky are Okabe and Ito's; vermilion and green are theirs made darker, violet is
-chosen to stay far from blue where red is not seen.
+Each colour has one meaning, the same from the first notebook to the last, and a shape
+or a word always says it too. Any two of SERIES stay apart for readers with protanopia
+and deuteranopia (a test simulates both), and text on PAPER has a contrast of at least
+4.5. Blue and sky are Okabe and Ito's; vermilion and green are theirs made darker,
+violet is chosen to stay far from blue where red is not seen.
 
 There is one size of type, that of the notebook's own text at a width of 900 pixels.
 """

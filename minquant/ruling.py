@@ -1,10 +1,11 @@
 """A row of weights on its ruler, as numbers and in words.
 
 Rounding a weight means: divide by the scale, go to the nearest integer, move by the
-zero, stay within the grid. `Ruling` holds what one window of a quantized row needs to be
-looked at weight by weight: every tick of every ruler in it, the half step that rounding
-can move a weight, and which weights lie beyond the ruler's end. It is read from a
-`QuantizedTensor`, so it serves any method; it computes no code and no scale of its own.
+zero, stay within the grid. `Ruling` holds what one window of a quantized row needs to
+be looked at weight by weight: every tick of every ruler in it, the half step that
+rounding can move a weight, and which weights lie beyond the ruler's end. It is read
+from a `QuantizedTensor`, so it serves any method; it computes no code and no scale of
+its own.
 
 Notebook 02 derives the half step, notebook 03 the many short rulers.
 """
@@ -32,10 +33,12 @@ class Ruling:
 
     weights, values: the row before and after, in the units of the weights.
     codes: what is stored. level_codes: every code there is, in the order of `levels`.
-    levels: for each ruler the value of every code, ascending. owner: each weight's ruler.
+    levels: for each ruler the value of every code, ascending. owner: each weight's
+    ruler.
     scales, zeros: of each ruler; zeros is None on a symmetric grid or a codebook.
     nodes: the value of each code at scale 1 where the grid is a codebook, else None.
-    first: position of weights[0] in its row. row_max: largest |weight| of the whole row.
+    first: position of weights[0] in its row. row_max: largest |weight| of the whole
+    row.
     """
 
     weights: Float[np.ndarray, " n"]
@@ -60,7 +63,7 @@ class Ruling:
         first: int = 0,
         count: int | None = None,
     ) -> Ruling:
-        """Weights first to first + count of one row of W, as `quantized` stores them."""
+        """`count` weights of one row of W, from `first`, as `quantized` stores them."""
         out, width = W.shape
         if not 0 <= row < out:
             raise ValueError(f"row is {row}; choose a row from 0 to {out - 1}")
@@ -190,7 +193,8 @@ class Ruling:
             f"{e_low} to {e_high}, over a band of half a step, at most {half}; "
             f"{out or 'no'} weight{' is' if out == 1 else 's are'} clipped. On the "
             f"right, weight {self.first + i} magnified: {number(self.weights[i])} is "
-            f"stored as code {integer(self.codes[i])}, the value {number(self.values[i])}."
+            f"stored as code {integer(self.codes[i])}, "
+            f"the value {number(self.values[i])}."
         )
 
 

@@ -1,13 +1,14 @@
-"""Controls that have a name: number boxes with sliders, menus, switches, rows of buttons.
+"""Controls that have a name: boxes with sliders, menus, switches, rows of buttons.
 
-A slider of ipywidgets has no name that a screen reader could speak (its label belongs to
-nothing). So each slider here is the second half of a number box whose label is native:
-both hold one value, the box also takes typed numbers, arrow keys move either.
+A slider of ipywidgets has no name that a screen reader could speak (its label belongs
+to nothing). So each slider here is the second half of a number box whose label is
+native: both hold one value, the box also takes typed numbers, arrow keys move either.
 
     bits [4 ▲▼] ────●──────
 
-Everything works in ipywidgets 7.7 (Colab) and 8 alike: no `tooltip` on sliders, no titles
-for tabs. The two halves are linked in the kernel, so one movement is one message.
+Everything works in ipywidgets 7.7 (Colab) and 8 alike: no `tooltip` on sliders, no
+titles for tabs. The two halves are linked in the kernel, so one movement is one
+message.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Control:
 
     @property
     def spoken(self) -> str:
-        """The value as the reader sees it: the label of an option, not what it means."""
+        """The value as the reader sees it: the label of an option, on or off."""
         part = self.parts[0]
         if isinstance(part, ipw.Dropdown):
             return str(part.label)
@@ -93,7 +94,7 @@ def number(
 def choice(
     label: str, value: object, options: Sequence[object] | Mapping[str, object]
 ) -> Control:
-    """One of several options: a list of them, or a dict from what is shown to the value.
+    """One of several options: a list, or a dict from what is shown to the value.
 
     None is no value: ipywidgets takes it for nothing chosen.
     """

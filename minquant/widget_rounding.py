@@ -2,10 +2,11 @@
 
     rounding(W)            # a weight matrix (out, in): the last line of a cell
 
-The reader moves bits, the kind of ruler, for how many weights one ruler serves, and where
-it ends, and sees every weight of the row go to its tick, what that costs, and what it
-takes to store. One weight is followed through the arithmetic, step by step. Every number
-comes from `rtn` on the whole matrix; this module only asks and words the answers.
+The reader moves bits, the kind of ruler, for how many weights one ruler serves, and
+where it ends, and sees every weight of the row go to its tick, what that costs, and
+what it takes to store. One weight is followed through the arithmetic, step by step.
+Every number comes from `rtn` on the whole matrix; this module only asks and words the
+answers.
 
 Notebook 02 shows it with few controls, notebook 03 with all.
 """
@@ -55,7 +56,8 @@ def rounding(
     made = study.controls(values, kinds)
     if unknown := [name for name in (*controls, *start) if name not in made]:
         raise ValueError(
-            f"{unknown[0]} is no control of this widget; choose from {', '.join(CONTROLS)}"
+            f"{unknown[0]} is no control of this widget; "
+            f"choose from {', '.join(CONTROLS)}"
         )
 
     def draw(**moved: object) -> Frame:
@@ -122,7 +124,7 @@ class Study:
         weight: int,
         magnify: bool,
     ) -> Frame:
-        """One state of the widget: the picture, the words, the texts under the pointer."""
+        """One state: the picture, the words, the texts under the pointer."""
         quantized = self.quantized(bits, grid, ruler, clip, keep)
         first = weight - weight % WINDOW
         count = min(WINDOW, self.W.shape[1] - first)
@@ -146,9 +148,10 @@ class Study:
             for error in ((W_hat - self.W)[row], W_hat - self.W)
         )
         return (
-            f'<p style="margin:0 0 6px">Error (RMSE): <b>{of_row}</b> in row {row}, {of_all} in the matrix. '
-            f"Storage: <b>{quantized.bits_per_weight:.2f} bits per weight</b>, scales and "
-            f"zeros counted. The row uses {used} of {ticks} codes.</p>"
+            f'<p style="margin:0 0 6px">Error (RMSE): <b>{of_row}</b> in row {row}, '
+            f"{of_all} in the matrix. Storage: <b>{quantized.bits_per_weight:.2f} bits "
+            "per weight</b>, scales and zeros counted. "
+            f"The row uses {used} of {ticks} codes.</p>"
         )
 
     def _spots(self, ruling: Ruling) -> list[Spot]:

@@ -1,25 +1,24 @@
 """Widgets: controls above, a picture that moves, words beneath. The machinery.
 
-    control ──▶ draw(**values) ──▶ Frame(picture, words) ──▶ <img alt> and HTML on the page
+    control ──▶ draw(**values) ──▶ Frame(picture, words) ──▶ <img alt="…"> and HTML
 
-A widget is one function `draw` of the values of its controls. `Dashboard` calls it when a
-control moves and shows what it returns. Seven decisions make this fast and robust:
+A widget is one function `draw` of the values of its controls. `Dashboard` calls it when
+a control moves and shows what it returns. Seven decisions make this fast and robust:
 
-1. The picture is a persistent `figures.Picture`; draw moves its artists. Rendered to PNG
-   and shown as HTML it needs no Output widget and no front-end code, does not flicker,
-   carries alt text, and looks alike in JupyterLab, VS Code and Colab.
+1. The picture is a persistent `figures.Picture`; draw moves its artists. Rendered to
+   PNG and shown as HTML it needs no Output widget and no front-end code, does not
+   flicker, and carries alt text.
 2. Sliders never lag: the front end sends no new value while one is being drawn, and the
    kernel skips values it has already drawn.
-3. Every control has a name that screen readers speak. A slider of ipywidgets has none, so
-   each is paired with a number box whose label is native; the box also takes typed values.
+3. Every control has a name that screen readers speak. A slider of ipywidgets has none,
+   so each is paired with a number box whose label is native; the box also takes typed
+   values.
 4. An error in draw is shown in place, in an element of class `minquant-error`. Test
    runners do not see errors in callbacks: look for that class, or at `dashboard.error`.
 5. The same output carries a plain picture of the first state: readers without a kernel
    see it, a live page shows the controls instead.
 6. The first draw happens in the constructor, so a broken widget fails its cell.
-7. ipywidgets 7.7 (Colab) and 8 alike: nothing here exists in one alone.
-
-Only the modules named `widget*` import ipywidgets.
+7. ipywidgets 7.7 (Colab) and 8 alike; only modules named `widget*` import it.
 """
 
 from __future__ import annotations
@@ -46,23 +45,30 @@ _STYLE = (
     f".minquant-spot:hover{{fill:{palette.BLUE};fill-opacity:.1}}"
     ".minquant-dashboard .widget-html-content{line-height:1.5}</style>"
 )
-# ipywidgets gives the handle of a slider no name. Where the page lets an attribute run,
-# this copies the label of the number box to the handle and makes the words announce
-# themselves; where it does not, nothing is lost but that.
-_NAMER = (
-    '<img alt="" src="data:," style="display:none" onerror="const me=this;let n=0;'
-    f"const go=()=>{{const box=me.closest('.{DASHBOARD_CLASS}');"
-    "if(!box){if(++n<50)setTimeout(go,100);return}"
-    "const name=()=>{box.querySelectorAll('.widget-slider').forEach(s=>{"
-    "const h=s.querySelector('[role=slider],.ui-slider-handle'),"
-    "l=s.parentElement.querySelector('label');"
-    "if(h&&l&&l.textContent&&!h.hasAttribute('aria-label'))"
-    "h.setAttribute('aria-label',l.textContent)});"
-    f"box.querySelectorAll('.{WORDS_CLASS}').forEach("
-    "e=>e.setAttribute('aria-live','polite'))};"
-    "name();new MutationObserver(name).observe(box,{childList:true,subtree:true})};"
-    'go()">'
-)
+# What ipywidgets leaves unsaid to screen readers, said by an attribute that runs where
+# the page lets it: the name of each slider (that of its box), whether a button is
+# pressed, and new words as they come. Where it may not run, only that is lost.
+_NAMER = f"""<img alt="" src="data:," style="display:none" onerror="
+const me = this; let tries = 0;
+const start = () => {{
+  const board = me.closest('.{DASHBOARD_CLASS}');
+  if (!board) {{ if (++tries < 50) setTimeout(start, 100); return }}
+  const say = (element, name, value) => {{
+    if (element && element.getAttribute(name) !== value)
+      element.setAttribute(name, value) }};
+  const all = css => board.querySelectorAll(css);
+  const name = () => {{
+    all('.widget-slider').forEach(slider => {{
+      const label = slider.parentElement.querySelector('label');
+      const handle = slider.querySelector('[role=slider],.ui-slider-handle');
+      if (label && label.textContent) say(handle, 'aria-label', label.textContent) }});
+    all('.widget-toggle-button').forEach(button =>
+      say(button, 'aria-pressed', String(button.classList.contains('mod-active'))));
+    all('.{WORDS_CLASS}').forEach(words => say(words, 'aria-live', 'polite')) }};
+  name();
+  new MutationObserver(name).observe(board, {{childList: true, subtree: true,
+    attributes: true, attributeFilter: ['class']}}) }};
+start()">"""
 
 
 @dataclass(frozen=True)
@@ -84,8 +90,9 @@ class Frame:
     """What a draw function returns.
 
     picture: a figure with alt text. words: HTML beneath it, which screen readers speak
-    when it changes: keep it short. details: more HTML, not spoken by itself. spots: texts
-    under the pointer. disabled: names of controls that mean nothing in this state.
+    when it changes: keep it short. details: more HTML, not spoken by itself. spots:
+    texts under the pointer. disabled: names of controls that mean nothing in this
+    state.
     """
 
     picture: Figure
@@ -192,14 +199,15 @@ class Dashboard:
         )
         return (
             f"{figures.to_img(self.frame.picture)}"
-            f"<div>{self.frame.words}{self.frame.details}</div><p><small>{html.escape(settings)}. "
+            f"<div>{self.frame.words}{self.frame.details}</div>"
+            f"<p><small>{html.escape(settings)}. "
             "Run this cell to move the controls.</small></p>"
         )
 
     def _repr_mimebundle_(
         self, include: object = None, exclude: object = None
     ) -> dict[str, object]:
-        """One output, two forms: a page with a kernel shows the widget, others the still."""
+        """One output, two forms: with a kernel the widget, without it the still."""
         view = {"version_major": 2, "version_minor": 0, "model_id": self.box.model_id}
         return {
             "application/vnd.jupyter.widget-view+json": view,
@@ -223,7 +231,8 @@ def _stage(frame: Frame) -> str:
     return (
         f'<div style="position:relative;display:inline-block;max-width:100%">{image}'
         f'<svg viewBox="0 0 {width} {height}" aria-hidden="true" '
-        f'style="position:absolute;left:0;top:0;width:100%;height:100%">{spots}</svg></div>'
+        'style="position:absolute;left:0;top:0;width:100%;height:100%">'
+        f"{spots}</svg></div>"
     )
 
 
@@ -235,5 +244,6 @@ def _report(error: Exception) -> str:
         f'<div class="{ERROR_CLASS}" role="alert" style="border-left:4px solid '
         f'{palette.VERMILION};padding:4px 12px"><b>{said}</b><br>'
         "The picture shows the last settings that worked."
-        f"<details><summary>where it happened</summary><pre>{trace}</pre></details></div>"
+        "<details><summary>where it happened</summary>"
+        f"<pre>{trace}</pre></details></div>"
     )

@@ -7,8 +7,9 @@
         page.wait_idle()
 
 Server, kernel and browser keep all their files in a temporary folder: nothing of the
-user's Jupyter is read or written, no request leaves the machine. Used by the browser test
-and by the benchmark of widget latency. Needs Debian's `chromium` and PyPI's `playwright`.
+user's Jupyter is read or written, no request leaves the machine. Used by the browser
+test and by the benchmark of widget latency. Needs Debian's `chromium` and PyPI's
+`playwright`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The magnifier: the ticks next to one weight, and the basin that rounds to its tick."""
+"""The magnifier: the ticks next to a weight, the basin that rounds to its tick."""
 
 import numpy as np
 import pytest

@@ -11,7 +11,7 @@ from minquant.ruling import Ruling
 
 
 def ruling(grid=None, cut=groups.PER_CHANNEL, keep=1.0, first=0):
-    """A row of 64 heavy-tailed weights on a ruler cut short to a share of its length."""
+    """64 heavy-tailed weights on rulers cut short to a share of their length."""
     torch.manual_seed(0)
     W = torch.distributions.StudentT(4.0).sample((4, 128)) * 0.03
     grid = grid or grids.zero_point(4)

@@ -30,7 +30,7 @@ def test_a_picture_is_measured_in_css_pixels():
     box = ax.get_position()
     assert (box.x0, box.width, box.height) == pytest.approx((0.1, 0.5, 0.5))
     assert 1 - box.y1 == pytest.approx(0.1)  # from the top
-    assert to_pixels(fig).shape == (480 * 2, 640 * 2, 3)
+    assert to_pixels(fig).shape == (480 * 2, 640 * 2, 4)
 
 
 def test_the_axes_carry_the_labels_they_were_given():
@@ -135,7 +135,7 @@ def test_the_small_file_is_smaller_and_looks_the_same():
     small, fast = to_png(fig), to_png(fig, small=False)
     assert len(small) < len(fast) / 2
     with Image.open(io.BytesIO(small)) as image:
-        difference = np.asarray(image.convert("RGB")).astype(int) - to_pixels(fig)
+        difference = np.asarray(image.convert("RGBA")).astype(int) - to_pixels(fig)
     # 256 colours, most of them along the antialiased edges of three hues
     assert np.abs(difference).max() <= 16
 

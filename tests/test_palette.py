@@ -9,9 +9,9 @@ from matplotlib.colors import to_rgb
 
 from minquant import palette
 
-# Simulation of full colour blindness of one kind: Machado, Oliveira and Fernandes (2009),
-# "A Physiologically-based Model for Simulation of Color Vision Deficiency", severity 1.0,
-# applied to linear RGB.
+# Simulation of full colour blindness of one kind: Machado, Oliveira and Fernandes
+# (2009), "A Physiologically-based Model for Simulation of Color Vision Deficiency",
+# severity 1.0, applied to linear RGB.
 SIMULATED = {
     "all cones": np.eye(3),
     "protanopia": np.array(

@@ -21,7 +21,7 @@ def weights(seed=0, out=4, width=64):
 
 
 def by_hand():
-    """Four weights on the ticks -1, 0, 1 with scale 1/2: 0.2 up, 0.4, at the end, beyond."""
+    """Four weights on the ticks -1, 0, 1 with scale 1/2; the last lies beyond them."""
     return Ruling(
         weights=np.float32([0.1, -0.2, 0.5, 0.9]),
         values=np.float32([0, 0, 0.5, 0.5]),

@@ -1,4 +1,4 @@
-"""The machinery of widgets: one draw per change, errors in sight, a still for the rest."""
+"""The machinery: one draw per change, errors in sight, a still for other readers."""
 
 import nbformat
 import pytest
