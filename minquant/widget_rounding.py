@@ -165,9 +165,9 @@ class Study:
 
 def _tip(ruling: Ruling, i: int) -> str:
     """One weight's arithmetic as the text under the pointer."""
-    steps = [f"{done}: {result}" for done, result in ruling.arithmetic(i)[1:]]
-    first = f"weight {ruling.first + i}: {ruling.arithmetic(i)[0][1]}"
-    return "\n".join((first, *steps))
+    (_, weight), *steps = ruling.arithmetic(i)
+    lines = [f"{done}: {result}" for done, result in steps]
+    return "\n".join((f"weight {ruling.first + i}: {weight}", *lines))
 
 
 def _table(ruling: Ruling, i: int) -> str:
