@@ -1,0 +1,82 @@
+# make lab    set up, and open the course      make test   set up, and run every test
+# make help   all targets
+PYTHON ?= python3
+BIN := .venv/bin
+COLAB := .venv-colab/bin
+TORCH ?= $(shell grep '^torch==' requirements.lock)
+TRITON ?= $(shell grep '^triton==' requirements.lock)
+PIP := -m pip --disable-pip-version-check
+PYTEST := -m pytest --numprocesses 2 --dist worksteal --durations 12
+NOTEBOOKS := notebooks/build.py
+BENCH ?= import_time widget_latency
+ROOT_MAY := $(if $(filter 0,$(shell id -u)),--allow-root)
+
+.PHONY: help env lab test test-colab notebooks bench lint lock colab archive clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 20
+
+env: .venv/.ready  ## set up alone, in .venv; does nothing when nothing has changed
+
+# torch comes first and by its exact version, so that nothing after it brings another
+# build; with it comes setuptools, which installs minquant itself.
+.venv/.ready: pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("minquant needs Python 3.11 or newer, and this is " + sys.version.split()[0] + ": make env PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python $(PIP) install '$(TORCH)'
+	$(BIN)/python $(PIP) install -c requirements.lock --no-build-isolation -e '.[course,test]'
+	@touch $@
+
+lab: env  ## set up, and open the course in JupyterLab
+	$(BIN)/jupyter lab $(ROOT_MAY) notebooks/00_start_here.ipynb
+
+test: env  ## set up, and run every test
+	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST)
+
+.venv-colab/.ready: pyproject.toml requirements-colab.lock
+	$(PYTHON) -m venv .venv-colab
+	$(COLAB)/python $(PIP) install --no-deps -r requirements-colab.lock
+	$(COLAB)/python $(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+test-colab: .venv-colab/.ready  ## the same on the versions of Colab's runtime
+	OMP_NUM_THREADS=1 $(COLAB)/python $(PYTEST) -m 'not browser'
+
+notebooks: env  ## execute and stamp the notebooks that are stale
+	$(BIN)/python $(NOTEBOOKS) run
+
+bench: env  ## measure: $(BENCH), or BENCH="name ..." of benchmarks/
+	for name in $(BENCH); do $(BIN)/python benchmarks/$$name.py || exit 1; done
+
+lint: env  ## ruff: style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# An empty environment takes the newest versions that pyproject.toml admits beside TORCH
+# and the TRITON that TORCH's CUDA build asks for. On Linux, and where pip gives the CPU
+# build of torch, so that no CUDA package is pinned.
+lock:  ## refresh both lock files; then make test test-colab
+	$(call freeze,course,requirements.lock,make env)
+	$(call freeze,colab,requirements-colab.lock,make test-colab)
+
+define freeze
+	$(PYTHON) -m venv --clear .venv-lock
+	.venv-lock/bin/python $(PIP) install '$(TORCH)' '$(TRITON)'
+	.venv-lock/bin/python $(PIP) install --no-build-isolation -e '.[$(1),test]'
+	echo '# The versions that `$(3)` installs. Written by `make lock`.' > $(2).new
+	.venv-lock/bin/python $(PIP) list --format freeze --exclude pip --exclude minquant \
+		| sed 's/+cpu$$//' >> $(2).new
+	mv $(2).new $(2)
+	rm -r .venv-lock
+endef
+
+colab:  ## let the notebooks install themselves on Colab: make colab REPO=https://…
+	$(PYTHON) $(NOTEBOOKS) colab '$(REPO)'
+
+archive:  ## dist/minquant.zip: what a learner uploads to Colab without a repository
+	mkdir -p dist
+	git archive --format zip --output dist/minquant.zip HEAD \
+		pyproject.toml README.md LICENSE minquant data notebooks benchmarks
+
+clean:  ## remove the environments
+	rm -rf .venv .venv-colab .venv-lock
