@@ -50,6 +50,7 @@ bench: env  ## measure: $(BENCH), or BENCH="name ..." of benchmarks/
 
 lint: env  ## ruff: style and format
 	$(BIN)/ruff check .
+	$(BIN)/ruff check --line-length 76 notebooks/*.ipynb
 	$(BIN)/ruff format --check .
 
 # An empty environment takes the newest versions that pyproject.toml admits beside TORCH

@@ -1,0 +1,340 @@
+"""Execute the notebooks, find what went wrong, stamp what they were run on.
+
+    python notebooks/build.py run                          # the stale ones
+    python notebooks/build.py run notebooks/02_rounding.ipynb
+    python notebooks/build.py check                        # which are stale?
+    python notebooks/build.py colab https://…/minquant     # where Colab finds it all
+
+`run` executes offline with warnings as errors, prints the seconds, and saves the
+notebook with its outputs. What would make two runs differ (random names of widgets,
+time stamps, versions of Python) is taken out, so that a diff shows what changed.
+
+The stamp is a hash of what the outputs come from: the code cells, the modules of the
+package that they import (without comments and docstrings), the bundled model if they
+can load it, and every file that a cell names. `check` and the tests compare it.
+
+The first code cell of each notebook, the set-up, is written here and only here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import hashlib
+import io
+import itertools
+import os
+import re
+import sys
+import tempfile
+import time
+import tokenize
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import nbformat
+from IPython.core.inputtransformer2 import TransformerManager
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+PACKAGE = ROOT / "minquant"
+MODEL = ROOT / "data" / "almanac"
+OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "OMP_NUM_THREADS": "1",  # the same sums on every machine, more or less
+    "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    "PYTHONHASHSEED": "0",
+    "PYTHONPATH": str(ROOT),
+    "TOKENIZERS_PARALLELISM": "false",
+}
+STRICT = (
+    "--IPKernelApp.exec_lines=import warnings; warnings.simplefilter('error'); "
+    "warnings.filterwarnings('ignore', module='ipykernel')"  # not the notebook's own
+)
+WIDGETS = "application/vnd.jupyter.widget-state+json"
+# paths, and addresses in memory
+LOCAL = re.compile(
+    "|".join(re.escape(f"{place}") for place in (ROOT, Path.home()))
+    + rf"|{re.escape(tempfile.gettempdir())}/|\bat 0x[0-9a-f]{{6,}}"
+)
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+
+SETUP_MARK = "# Set-up: "
+SETUP = (
+    SETUP_MARK
+    + """\
+finds the package, here or on Colab; nothing to read.
+import importlib.util, pathlib, shutil, subprocess, sys
+
+REPO = "{repo}"
+if importlib.util.find_spec("minquant") is None:
+    course = pathlib.Path("minquant-course")
+    if pathlib.Path("../minquant").is_dir():
+        course = pathlib.Path("..")
+    elif pathlib.Path("minquant.zip").exists():
+        shutil.unpack_archive("minquant.zip", course)
+    elif REPO and not course.exists():
+        get = ["git", "clone", "--quiet", "--depth=1", REPO, str(course)]
+        subprocess.run(get, check=True)
+    if not (course / "minquant").is_dir():
+        raise ModuleNotFoundError(
+            "minquant is not here. Upload minquant.zip (`make archive` "
+            "builds it) beside this notebook and run this cell again; or "
+            "let `make colab REPO=https://...` write an address into it."
+        )
+    sys.path.insert(0, str(course.resolve()))
+    if importlib.util.find_spec("jaxtyping") is None:
+        pip = [sys.executable, "-m", "pip", "install", "--quiet"]
+        pure = ["--no-deps", "jaxtyping", "wadler-lindig"]
+        subprocess.run([*pip, *pure], check=True)"""
+)
+
+
+def lessons() -> list[Path]:
+    """The notebooks of the course, in order."""
+    return sorted(HERE.glob("[0-9][0-9]_*.ipynb"))
+
+
+# --- the set-up cell ---
+
+
+def setup_cell(nb: nbformat.NotebookNode) -> nbformat.NotebookNode | None:
+    """The set-up cell of a notebook: its first code cell, if it bears the mark."""
+    first = next((cell for cell in nb.cells if cell.cell_type == "code"), None)
+    return first if first and first.source.startswith(SETUP_MARK) else None
+
+
+def repository(nb: nbformat.NotebookNode) -> str:
+    """The address that `make colab` wrote into the set-up cell; '' before it did."""
+    cell = setup_cell(nb)
+    found = cell and re.search(r'^REPO = "(.*)"$', cell.source, re.MULTILINE)
+    return found[1] if found else ""
+
+
+def write_setup(nb: nbformat.NotebookNode, repo: str) -> None:
+    """Give the notebook the set-up cell, before its first code cell or in its place."""
+    if (cell := setup_cell(nb)) is None:
+        kinds = [cell.cell_type for cell in nb.cells]
+        place = kinds.index("code") if "code" in kinds else len(kinds)
+        cell = nbformat.v4.new_code_cell(id="setup")
+        nb.cells.insert(place, cell)
+    cell.source = SETUP.format(repo=repo)
+    cell.metadata = {"jupyter": {"source_hidden": True}, "tags": ["setup"]}
+
+
+# --- the stamp ---
+
+
+def code_of(source: str) -> str:
+    """Python source without comments, docstrings and spaces, on any Python the same."""
+    kept, last = [], tokenize.NEWLINE
+    tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
+    layout = {tokenize.INDENT: ">", tokenize.DEDENT: "<", tokenize.NEWLINE: ";"}
+    tokens = [t for t in tokens if t.type not in (tokenize.COMMENT, tokenize.NL)]
+    for token, after in itertools.pairwise(tokens):
+        alone = last in layout and after.type == tokenize.NEWLINE
+        if not (token.type == tokenize.STRING and alone):
+            kept.append(layout.get(token.type, token.string))
+        last = token.type
+    # What a docstring leaves is an empty line; 3.12 tells f"{{" and f"{" not apart.
+    code = re.sub(r"\s+|(?<=\{)\{+|(?<=\})\}+", "", "".join(kept))
+    return re.sub("^;|(?<=[<>;]);", "", code)
+
+
+def imported(tree: ast.AST) -> set[str]:
+    """The modules of the package that a piece of Python imports: {'rtn', 'grids'}."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = ".".join(
+                ["minquant"] * node.level + [node.module] * bool(node.module)
+            )
+            names.update(f"{base}.{alias.name}" for alias in node.names)
+    parts = (name.split(".") for name in names if name.startswith("minquant."))
+    return {part[1] for part in parts if (PACKAGE / f"{part[1]}.py").exists()}
+
+
+def closure(modules: Iterable[str]) -> set[str]:
+    """These modules and all that they import, and those import, and so on."""
+    seen, waiting = set(), ["__init__", *modules]
+    while waiting:
+        if (name := waiting.pop()) not in seen:
+            seen.add(name)
+            waiting += imported(ast.parse((PACKAGE / f"{name}.py").read_text()))
+    return seen
+
+
+def stamp(nb: nbformat.NotebookNode) -> dict[str, str]:
+    """Hashes of what the outputs come from: its cells, the package, the data."""
+    cells = [c.source for c in nb.cells if c.cell_type == "code" and c.source.strip()]
+    if setup_cell(nb):
+        cells = cells[1:]
+    code = "\n".join(cells)
+    python = TransformerManager().transform_cell(code)  # %magic is no Python
+    modules = closure(imported(ast.parse(python)))
+    named = (HERE / name for name in re.findall(r"""["']([\w./-]+\.\w+)["']""", code))
+    files = {path.resolve() for path in named if path.is_file()}
+    if "model" in modules:
+        files |= {*MODEL.glob("*.json"), *MODEL.glob("*.safetensors")}
+    sources = (code_of((PACKAGE / f"{m}.py").read_text()) for m in sorted(modules))
+    return {
+        "cells": _hash(cell.encode() for cell in cells),
+        "package": _hash(source.encode() for source in sources),
+        "data": _hash(path.read_bytes() for path in sorted(files)),
+    }
+
+
+def _hash(parts: Iterable[bytes], digits: int = 16) -> str:
+    digests = b"".join(hashlib.sha256(part).digest() for part in parts)
+    return hashlib.sha256(digests).hexdigest()[:digits]
+
+
+def stale(nb: nbformat.NotebookNode) -> list[str]:
+    """Which of its cells, the package and the data changed since it was executed."""
+    then = nb.metadata.get("minquant", {})
+    return [part for part, now in stamp(nb).items() if then.get(part) != now]
+
+
+# --- executing ---
+
+
+def execute(nb: nbformat.NotebookNode) -> None:
+    """Run all cells in place, offline, warnings as errors. A failing cell ends it."""
+    for cell in nb.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    nb.metadata.pop("widgets", None)
+    with tempfile.TemporaryDirectory() as home:
+        client = NotebookClient(
+            nb,
+            timeout=600,
+            kernel_name="python3",
+            resources={"metadata": {"path": str(HERE)}},
+            extra_arguments=[STRICT],
+            record_timing=False,
+            coalesce_streams=True,
+        )
+        with contextlib.suppress(CellExecutionError):  # `trouble` finds it in an output
+            client.execute(env={**os.environ, **OFFLINE, "IPYTHONDIR": home})
+
+
+def calm(nb: nbformat.NotebookNode, name: str) -> nbformat.NotebookNode:
+    """The notebook without what two runs of the same code do not share."""
+    text = nbformat.writes(nb)
+    for i, model in enumerate(widgets(nb)):
+        text = text.replace(model, _hash([f"{name} {i}".encode()], digits=32))
+    nb = nbformat.reads(text, as_version=4)
+    kept = {key: nb.metadata[key] for key in ("widgets",) if key in nb.metadata}
+    nb.metadata = nbformat.from_dict(METADATA | kept)
+    return nb
+
+
+def widgets(nb: nbformat.NotebookNode) -> dict[str, nbformat.NotebookNode]:
+    """The saved widgets of a notebook by their ids: model_name and state of each."""
+    return nb.metadata.get("widgets", {}).get(WIDGETS, {}).get("state", {})
+
+
+def trouble(nb: nbformat.NotebookNode) -> Iterator[str]:
+    """What no reader should find in the outputs, each as one line."""
+    for number, cell in enumerate(nb.cells):
+        for output in cell.get("outputs", []):
+            shown = _text(output)
+            if output.output_type == "error":
+                yield f"cell {number}: {output.ename}: {output.evalue}"
+            elif output.get("name") == "stderr":
+                yield f"cell {number} writes to stderr: {shown.strip()[:200]}"
+            elif found := LOCAL.search(shown):
+                yield f"cell {number} shows what holds on one machine: {found[0]}"
+    for model in widgets(nb).values():
+        state = model["state"]
+        for output in state.get("outputs", []):
+            if output["output_type"] == "error":
+                yield f"a widget's output: {output['ename']}: {output['evalue']}"
+        if "minquant-error" in str(state.get("value")):
+            yield f"a widget shows an error: {state['value'][:300]}"
+        if model["model_name"] == "FloatProgressModel":
+            yield "a progress bar, with its times, is among the outputs: silence it"
+
+
+def _text(output: nbformat.NotebookNode) -> str:
+    data = output.get("data", {})
+    texts = [text for kind, text in data.items() if kind.startswith("text/")]
+    return re.sub(r"base64,[\w+/=]+", "", "".join([output.get("text", ""), *texts]))
+
+
+# --- commands ---
+
+
+def run(paths: list[Path]) -> bool:
+    """Execute, stamp and save; print seconds and troubles. Whether all went well."""
+    well = True
+    for path in paths:
+        nb = nbformat.read(path, as_version=4)
+        write_setup(nb, repository(nb))
+        start = time.perf_counter()
+        execute(nb)
+        print(f"{path.name:40} {time.perf_counter() - start:6.1f} s", flush=True)
+        found = list(trouble(nb))
+        print("".join(f"    {line}\n" for line in found), end="")
+        nb = calm(nb, path.stem)
+        if not found:
+            nb.metadata["minquant"] = stamp(nb)
+        nbformat.write(nb, path)
+        well = well and not found
+    return well
+
+
+def check(paths: list[Path]) -> bool:
+    """Print which notebooks are stale, and why. Whether none is."""
+    changed = {path: stale(nbformat.read(path, as_version=4)) for path in paths}
+    for path, parts in changed.items():
+        if parts:
+            print(f"{path.name} is stale ({', '.join(parts)} changed): make notebooks")
+    return not any(changed.values())
+
+
+def colab(repo: str) -> bool:
+    """Write the address of the repository into every notebook's set-up cell."""
+    if not re.fullmatch(r"https://[^\s\"'{}]+", repo):
+        print("Say where the course lies: make colab REPO=https://…")
+        return False
+    for path in lessons():
+        nb = nbformat.read(path, as_version=4)
+        write_setup(nb, repo)
+        nbformat.write(nb, path)
+        print(f"{path.name}: Colab takes the course from {repo}")
+    return True
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; 0 if all is well."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    running = commands.add_parser("run", help="execute and stamp; all that are stale")
+    running.add_argument("notebooks", nargs="*", type=Path)
+    running.add_argument("--all", action="store_true", help="stale or not")
+    commands.add_parser("check", help="list the stale ones")
+    commands.add_parser("colab", help="set the repository").add_argument("repo")
+    given = parser.parse_args(arguments)
+    if given.command == "check":
+        return not check(lessons())
+    if given.command == "colab":
+        return not colab(given.repo)
+    paths = given.notebooks or [
+        path
+        for path in lessons()
+        if given.all or stale(nbformat.read(path, as_version=4))
+    ]
+    return not run(paths)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
