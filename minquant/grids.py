@@ -1,0 +1,249 @@
+"""Which numbers exist: the grids that weights are rounded to, and the one rounding.
+
+A quantized weight is a small integer, its *code*. A grid says which codes there are and
+what each is worth on a ruler of scale 1 with its zero at 0:
+
+    integer grids   the code is the value, all steps are equal
+        absmax(4)           −7 … 7        scale = absmax / 7      symmetric
+        symmetric_full(4)   −8 … 7        scale = absmax / 7.5    all 16 codes used
+        zero_point(4)        0 … 15       scale = range / 15      and a zero to subtract
+        TERNARY             −1, 0, 1      scale = mean |w|
+    codebooks       the code is a place in an ascending list, the steps are uneven
+        NF4                 16 values in −1 … 1, denser near 0
+        FP4                 15 values in −6 … 6 (E2M1; the two zeros are one)
+        FP8_E4M3, FP8_E5M2  253 values to ±448, 247 to ±57344
+
+Rounding goes to the nearest value. Ties, halfway between two: integer grids round half
+to even, as `torch.round` does; codebooks take the lower code (a cast to float8 would
+take the even mantissa).
+
+A code of a codebook counts places from the lowest value, so codes ascend with values.
+It is not the bit pattern that hardware has for the same number, which sorts negative
+ones the other way and has a second zero.
+
+Notebook 01 shows the bits of the formats, 02 the integer grids, 08 derives NF4.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from statistics import NormalDist
+from typing import Literal, TypeAlias
+
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class IntegerGrid:
+    """The integers low … high, one step apart: the code is the value.
+
+    bits: what a code takes in storage. reach: scale = extreme of the group / reach.
+    fit: which extreme: the largest |w|, the mean |w|, or lowest to highest (has zeros).
+    """
+
+    name: str
+    bits: int
+    low: int
+    high: int
+    reach: float
+    fit: Literal["absmax", "range", "absmean"] = "absmax"
+
+    @property
+    def levels(self) -> range:
+        """Every value at scale 1 and zero 0, ascending; len(levels) codes exist."""
+        return range(self.low, self.high + 1)
+
+    @property
+    def has_zeros(self) -> bool:
+        """True where each group stores a zero beside its scale."""
+        return self.fit == "range"
+
+
+@dataclass(frozen=True)
+class Codebook:
+    """Any ascending list of values: code i is worth levels[i] at scale 1.
+
+    The scale makes the largest level the group's absmax: scale = absmax / levels[-1].
+    Raises ValueError if levels do not ascend to a positive one, or outnumber the codes.
+    """
+
+    name: str
+    bits: int
+    levels: tuple[float, ...]
+    fit = "absmax"
+    has_zeros = False
+    low = 0
+
+    def __post_init__(self) -> None:
+        ascending = all(
+            a < b for a, b in zip(self.levels, self.levels[1:], strict=False)
+        )
+        if not (ascending and self.levels and self.levels[-1] > 0):
+            raise ValueError(
+                "levels must ascend to a positive one; give sorted(levels)"
+            )
+        if (n := len(self.levels)) > (most := 2**self.bits):
+            raise ValueError(f"levels has {n} values; {self.bits} bits hold {most}")
+
+    @property
+    def high(self) -> int:
+        """The last code."""
+        return len(self.levels) - 1
+
+    @property
+    def reach(self) -> float:
+        """The largest level, which the group's absmax is mapped to."""
+        return self.levels[-1]
+
+
+Grid: TypeAlias = IntegerGrid | Codebook
+
+
+def absmax(bits: int) -> IntegerGrid:
+    """Symmetric: −(2^(b−1)−1) … 2^(b−1)−1, one code unused; scale absmax/(2^(b−1)−1).
+
+    bits: 2 to 16, else ValueError. LLM.int8() (Dettmers et al. 2022) rounds like this.
+
+    >>> absmax(4)
+    IntegerGrid(name='absmax', bits=4, low=-7, high=7, reach=7, fit='absmax')
+    """
+    top = 2 ** (_width(bits) - 1) - 1
+    return IntegerGrid("absmax", bits, -top, top, top)
+
+
+def symmetric_full(bits: int) -> IntegerGrid:
+    """All codes, −2^(b−1) … 2^(b−1)−1, with the scale absmax/(2^(b−1)−½).
+
+    The convention of GPTQ's code and of compressed-tensors: the step is shorter than
+    absmax's, and none is cut by over half a step. bits: 2 to 16, else ValueError.
+
+    >>> symmetric_full(4).levels, symmetric_full(4).reach
+    (range(-8, 8), 7.5)
+    """
+    half = 2 ** (_width(bits) - 1)
+    return IntegerGrid("symmetric_full", bits, -half, half - 1, half - 0.5)
+
+
+def zero_point(bits: int) -> IntegerGrid:
+    """Asymmetric: 0 … 2^b−1, scale (max − min)/(2^b−1), and an integer zero in range.
+
+    The range always contains 0. bits: 2 to 16, else ValueError.
+
+    >>> zero_point(3)
+    IntegerGrid(name='zero_point', bits=3, low=0, high=7, reach=7, fit='range')
+    """
+    top = 2 ** _width(bits) - 1
+    return IntegerGrid("zero_point", bits, 0, top, top, fit="range")
+
+
+def _width(bits: int) -> int:
+    if not isinstance(bits, int) or not 2 <= bits <= 16:
+        raise ValueError(f"bits is {bits}; choose a width from 2 to 16")
+    return bits
+
+
+def small_floats(exponent: int, mantissa: int, top: float) -> tuple[float, ...]:
+    """Every finite value of a small float format, ascending, with one zero.
+
+    exponent, mantissa: widths in bits, with bias 2^(exponent−1) − 1 and subnormals at
+    the lowest exponent. top: the largest finite value.
+
+    >>> small_floats(2, 1, top=6)[7:]
+    (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+    """
+    lowest, steps = 2 - 2 ** (exponent - 1), 2**mantissa
+    values = [m / steps * 2.0**lowest for m in range(steps)]
+    for e in range(2**exponent - 1):
+        values += [(1 + m / steps) * 2.0 ** (lowest + e) for m in range(steps)]
+    positive = [v for v in values if 0 < v <= top]
+    return (*(-v for v in reversed(positive)), 0.0, *positive)
+
+
+def nf4_levels() -> tuple[float, ...]:
+    """NF4's sixteen values, derived: quantiles of the normal, scaled to ±1.
+
+    Weights look normal, so go through the bell in equal steps of probability: eight
+    above the middle, seven below, joined at an exact 0. Probability 1 lies at infinity,
+    so the outermost value stands at 1 − (1/30 + 1/32)/2: half a slice from the end, the
+    mean for 15 and 16 slices. QLoRA's equation 4 gives other values. Notebook 08.
+    """
+    outermost = 1 - (1 / 30 + 1 / 32) / 2
+    below, above = (  # from the outermost inwards
+        [NormalDist().inv_cdf(outermost + (0.5 - outermost) * i / n) for i in range(n)]
+        for n in (7, 8)
+    )
+    values = [-v for v in below] + [0.0] + above[::-1]
+    return tuple(v / values[-1] for v in values)
+
+
+# The table published with QLoRA (Dettmers et al. 2023), float32. The grid uses it, not
+# `nf4_levels()`, so that our values are bit for bit those of other programs.
+NF4_PUBLISHED = (
+    *(-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453),
+    *(-0.28444138169288635, -0.18477343022823334, -0.09105003625154495, 0.0),
+    *(0.07958029955625534, 0.16093020141124725, 0.24611230194568634),
+    *(0.33791524171829224, 0.44070982933044434, 0.5626170039176941),
+    *(0.7229568362236023, 1.0),
+)
+NF4 = Codebook("NF4", 4, NF4_PUBLISHED)
+FP4 = Codebook("FP4", 4, small_floats(2, 1, top=6))
+FP8_E4M3 = Codebook("FP8_E4M3", 8, small_floats(4, 3, top=448))
+FP8_E5M2 = Codebook("FP8_E5M2", 8, small_floats(5, 2, top=57344))
+# Three values carry log2(3) = 1.58 bits, but a code of its own takes two. The scale is
+# the mean |w|, as in BitNet b1.58 (Ma et al. 2024); large weights are cut to ±scale.
+TERNARY = IntegerGrid("ternary", 2, -1, 1, 1, fit="absmean")
+
+
+@lru_cache(maxsize=64)
+def _nodes(grid: Codebook, dtype: torch.dtype, device: torch.device) -> list[Tensor]:
+    """The levels as a tensor, and the midpoints between them, where codes change."""
+    levels = torch.tensor(grid.levels, dtype=torch.float64)
+    middle = (levels[1:] + levels[:-1]) / 2
+    return [levels.to(device, dtype), middle.to(device, dtype)]
+
+
+def code_dtype(grid: Grid) -> torch.dtype:
+    """The first of uint8, int8, int16, int32 that holds every code."""
+    kinds = map(torch.iinfo, (torch.uint8, torch.int8, torch.int16, torch.int32))
+    fit = (k for k in kinds if k.min <= grid.low and grid.high <= k.max)
+    return getattr(torch, next(fit).dtype)
+
+
+def round_to_codes(
+    x: Float[Tensor, "*shape"],
+    grid: Grid,
+    zeros: Integer[Tensor, "*#shape"] | None = None,
+) -> Integer[Tensor, "*shape"]:
+    """The rounding function: codes of the values nearest to x.
+
+    x: weights over their scale. zeros: added after rounding, on a grid that has them;
+    it broadcasts. (Added before, an odd zero would turn the ties.) Notebook 02.
+
+        integers     clamp(round(x) + zero, low, high)
+        codebook     how many midpoints between levels lie below x
+
+    >>> round_to_codes(torch.tensor([0.5, 1.5, 2.6, 99.0]), absmax(4))
+    tensor([0, 2, 3, 7], dtype=torch.int8)
+    >>> round_to_codes(torch.tensor([-9.0, 0.0, 0.25]), FP4)
+    tensor([0, 7, 7], dtype=torch.uint8)
+    """
+    if isinstance(grid, Codebook):
+        _, middle = _nodes(grid, x.dtype, x.device)
+        return torch.bucketize(x.contiguous(), middle).to(code_dtype(grid))
+    codes = x.round() if zeros is None else x.round() + zeros
+    return codes.clamp(grid.low, grid.high).to(code_dtype(grid))
+
+
+def value(
+    codes: Integer[Tensor, "*shape"], grid: Grid, dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "*shape"]:
+    """What codes are worth at scale 1 and zero 0: the way back from `round_to_codes`.
+
+    >>> value(torch.tensor([0, 7, 15]), NF4)
+    tensor([-1.,  0.,  1.])
+    """
+    if isinstance(grid, IntegerGrid):
+        return codes.to(dtype)
+    levels, _ = _nodes(grid, dtype, codes.device)
+    return levels[codes.long()]
