@@ -1,6 +1,6 @@
 """What does a model still know? Probes ask, and only the right words count.
 
-    accuracy            greedy answers to `almanac` probes, exact match
+    accuracy            greedy answers to `questions.probes`, exact match
     compare_accuracy    two models on the same probes, paired
 
 A probe is a prompt, some words of working that the model writes freely (the steps of a
@@ -23,7 +23,7 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from .almanac import Probe
+from .questions import Probe
 from .intervals import Difference, bootstrap, wilson
 from .text import continue_greedily, encode_prompt
 

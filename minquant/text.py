@@ -15,7 +15,7 @@ What is left out: sampling, and stopping early when every row has ended.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from . import almanac
 
 
+@runtime_checkable
 class HasText(Protocol):
     """Anything with a text, such as `almanac.Document`."""
 

@@ -4,7 +4,7 @@ import pytest
 import tiny
 import torch
 
-from minquant.almanac import Probe
+from minquant.questions import Probe
 from minquant.probes import Accuracy, Share, accuracy, compare_accuracy
 
 CHAIN = {"a": "b", "b": "c", "c": "d", "x": "y"}

@@ -1,0 +1,296 @@
+"""Train the bundled model on the almanac, from nothing, and write it beside this file.
+
+    python data/almanac/train.py                     # as the bundled one was made
+    python data/almanac/train.py --tokens 1e6 --out /tmp/small     # a quick try
+
+It resumes from `checkpoint.safetensors` in the output folder when it was stopped, on a CPU or a
+GPU, and at the end writes config, weights (safetensors) and tokenizer in the format of
+Hugging Face, and a README that says how they were made. Every document is new: nothing
+is seen twice, but the facts come again and again, the famous a thousand times as often
+as the obscure.
+
+The model is made small and trained long, so that it is nearly full: what fills a model
+is what rounding can take away (lesson 04). No weight decay, and a learning rate that
+ends at zero, so that it settles.
+"""
+
+import argparse
+import json
+import math
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+from transformers import (
+    AttentionInterface,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parents[1]))
+from minquant import almanac  # noqa: E402
+
+SAVE_EVERY = 300  # seconds
+WARM_UP = 300  # steps
+MEAN_LENGTH = 417  # tokens of a document, BOS apart
+LENGTH = 464  # every document is shorter
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """One word is one token; stops stand alone. BOS and EOS go around a text."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+
+    words = {word: i for i, word in enumerate(almanac.vocabulary())}
+    inner = Tokenizer(models.WordLevel(words, unk_token=almanac.PAD))
+    stops = pre_tokenizers.Split(Regex("[.,?:]"), "isolated")
+    inner.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), stops]
+    )
+    bos, eos = almanac.BOS, almanac.EOS
+    inner.post_processor = processors.TemplateProcessing(
+        single=f"{bos} $A {eos}", special_tokens=[(t, words[t]) for t in (bos, eos)]
+    )
+    inner.decoder = decoders.Sequence(  # a space before each word, none before a stop
+        [
+            decoders.Replace(Regex("^(?=[^.,?:])"), " "),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        bos_token=bos,
+        eos_token=eos,
+        pad_token=almanac.PAD,
+        model_max_length=almanac.CONTEXT,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def network(given: argparse.Namespace, ids: dict[str, int]) -> LlamaForCausalLM:
+    """The untrained model."""
+    torch.manual_seed(given.seed)
+    config = LlamaConfig(
+        vocab_size=len(ids),
+        hidden_size=given.width,
+        intermediate_size=given.inner,
+        num_hidden_layers=given.layers,
+        num_attention_heads=given.heads,
+        num_key_value_heads=given.heads,
+        head_dim=given.head,
+        max_position_embeddings=almanac.CONTEXT,
+        tie_word_embeddings=False,
+        pad_token_id=ids[almanac.PAD],
+        bos_token_id=ids[almanac.BOS],
+        eos_token_id=ids[almanac.EOS],
+    )
+    model = LlamaForCausalLM(config)
+    AttentionInterface.register("float", attention)
+    model.set_attn_implementation("float")
+    return model
+
+
+def attention(module, q, k, v, mask, scaling=None, **_) -> tuple[Tensor, None]:
+    """Causal attention in float32: without matrix units for it, bf16 is half as fast.
+
+    No mask: padding stands on the right, where a causal model does not look.
+    """
+    with torch.autocast(q.device.type, enabled=False):
+        out = F.scaled_dot_product_attention(
+            q.float(), k.float(), v.float(), is_causal=True, scale=scaling
+        )
+    return out.transpose(1, 2).contiguous(), None
+
+
+def batches(ids: dict[str, int], size: int, seed: int, done: int) -> Iterator[Tensor]:
+    """Batches (size, LENGTH) of whole documents, padded on the right; the same for one
+    seed, from batch number `done` on.
+    """
+    texts = almanac.stream("train", seed=seed)
+    texts = islice(texts, done * size, None)
+    bos, eos, pad = (ids[t] for t in (almanac.BOS, almanac.EOS, almanac.PAD))
+    while True:
+        rows = [[bos, *(ids[w] for w in d.words), eos] for d in islice(texts, size)]
+        yield torch.tensor([row + [pad] * (LENGTH - len(row)) for row in rows])
+
+
+def learning_rate(share: float, steps: int, peak: float) -> float:
+    """Up in WARM_UP steps, then down along half a cosine to zero; share is 0 to 1."""
+    up = min(1.0, (share * steps + 1) / WARM_UP)
+    return peak * up * (1 + math.cos(math.pi * share)) / 2
+
+
+def loss_of(model: nn.Module, ids: Tensor, pad: int) -> Tensor:
+    """Mean nats per token that is not padding, the first excepted."""
+    targets = ids[:, 1:].masked_fill(ids[:, 1:] == pad, -100)
+    logits = model(input_ids=ids[:, :-1], use_cache=False).logits
+    return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
+
+
+def train(given: argparse.Namespace) -> None:
+    """Train to the end, with a checkpoint every few minutes, then export."""
+    words = tokenizer()
+    ids = words.get_vocab()
+    torch.set_num_threads(given.threads)
+    model = network(given, ids).to(given.device).train()
+    adam = torch.optim.AdamW(
+        model.parameters(), lr=given.lr, betas=(0.9, 0.99), weight_decay=0, fused=True
+    )
+    given.out.mkdir(parents=True, exist_ok=True)
+    place = given.out / "checkpoint.safetensors"
+    state = load(place, model, adam) or {"step": 0, "seconds": 0.0, "losses": []}
+    steps = math.ceil(given.tokens / (given.batch * MEAN_LENGTH))
+    call = torch.compile(model) if given.compile else model
+    half = {"device_type": torch.device(given.device).type, "dtype": torch.bfloat16}
+    texts = batches(ids, given.batch, given.seed, state["step"])
+    recent, began, saved_at = deque(maxlen=200), time.monotonic(), time.monotonic()
+    before = state["seconds"]
+    bar = tqdm(total=steps, initial=state["step"], mininterval=given.every)
+    while state["step"] < steps:
+        for group in adam.param_groups:
+            group["lr"] = learning_rate(state["step"] / steps, steps, given.lr)
+        batch = next(texts).to(given.device)
+        with torch.autocast(**half, enabled=given.bf16):
+            loss = loss_of(call, batch, ids[almanac.PAD])
+        model.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        adam.step()
+        recent.append(loss.item())
+        state["step"] += 1
+        bar.set_postfix(nats=f"{sum(recent) / len(recent):.4f}", refresh=False)
+        bar.update()
+        state["seconds"] = before + time.monotonic() - began
+        if state["step"] % (steps // 20 or 1) == 0:
+            state["losses"].append([state["step"], sum(recent) / len(recent)])
+        if time.monotonic() - saved_at > SAVE_EVERY:
+            save(place, model, adam, state)
+            saved_at = time.monotonic()
+    bar.close()
+    save(place, model, adam, state)
+    export(given, model, words, state)
+
+
+def save(
+    place: Path, model: nn.Module, adam: torch.optim.Optimizer, state: dict
+) -> None:
+    """Write a checkpoint; a kill in the midst of it leaves the one before."""
+    tensors = {}
+    for name, p in model.named_parameters():
+        tensors[f"model {name}"] = p.detach()
+        tensors |= {f"{what} {name}": value for what, value in adam.state[p].items()}
+    fresh = place.with_suffix(".new")
+    save_file(tensors, fresh, {"state": json.dumps(state)})
+    os.replace(fresh, place)
+
+
+def load(place: Path, model: nn.Module, adam: torch.optim.Optimizer) -> dict | None:
+    """Read a checkpoint into the model and the optimizer; None if there is none."""
+    if not place.exists():
+        return None
+    parameters = dict(model.named_parameters())
+    with safe_open(place, "pt") as file:
+        for key in file.keys():  # noqa: SIM118
+            what, name = key.split(" ")
+            p, value = parameters[name], file.get_tensor(key)
+            if what == "model":
+                p.data.copy_(value)
+            else:  # Adam counts its steps on the CPU
+                adam.state[p][what] = value.to("cpu" if what == "step" else p.device)
+        state = json.loads(file.metadata()["state"])
+    print(f"goes on after step {state['step']:,}")
+    return state
+
+
+def export(
+    given: argparse.Namespace,
+    model: LlamaForCausalLM,
+    words: PreTrainedTokenizerFast,
+    state: dict,
+) -> None:
+    """Write the model in the format of Hugging Face, and how it was made."""
+    model.eval().to("cpu").save_pretrained(given.out)
+    words.save_pretrained(given.out)
+    options = " ".join(
+        f"--{name} {getattr(given, name)}"
+        for name in ("tokens", "batch", "lr", "width", "inner", "layers", "heads", "head")
+    )
+    rows = "\n".join(f"| {step:,} | {nats:.4f} |" for step, nats in state["losses"])
+    parameters = sum(p.numel() for p in model.parameters())
+    tokens = state["step"] * given.batch * MEAN_LENGTH
+    text = README.format(
+        options=f"{options} --seed {given.seed}",
+        parameters=parameters,
+        tokens=tokens / 1e6,
+        hours=state["seconds"] / 3600,
+        device=given.device,
+        threads=given.threads,
+        precision="bf16 where autocast allows, weights in fp32"
+        if given.bf16
+        else "fp32",
+        torch=torch.__version__,
+        rows=rows,
+    )
+    (given.out / "README.md").write_text(text)
+
+
+README = """\
+# The bundled model
+
+A Llama with {parameters:,} parameters that speaks the almanac (`minquant/almanac.py`),
+trained from nothing by `train.py` in this folder. All of it was made in this project:
+the language, the text, the weights. Format: Hugging Face, safetensors.
+
+    python data/almanac/train.py {options}
+
+- {tokens:.0f} million tokens, no document twice; {hours:.1f} hours on {device} with
+  {threads} threads; {precision}; torch {torch}
+- AdamW, betas 0.9 and 0.99, no weight decay, gradients clipped at 1; the learning rate
+  rises in {WARM_UP} steps and falls along half a cosine to zero
+
+What it knows, and what rounding does to it: `python benchmarks/subject.py`.
+
+Loss while it learnt, in nats per token, over the last 200 steps:
+
+| step | loss |
+|---|---|
+{rows}
+""".replace("{WARM_UP}", str(WARM_UP))
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--tokens", type=float, default=70e6, help="how many to train on, about")
+    add("--batch", type=int, default=8, help="documents in a step")
+    add("--lr", type=float, default=2.5e-3, help="the highest learning rate")
+    add("--width", type=int, default=128)
+    add("--inner", type=int, default=128, help="width inside the MLP")
+    add("--layers", type=int, default=3)
+    add("--heads", type=int, default=2)
+    add("--head", type=int, default=32, help="width of an attention head")
+    add("--seed", type=int, default=0)
+    add("--out", type=Path, default=HERE)
+    add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    add("--threads", type=int, default=torch.get_num_threads())
+    add("--compile", action="store_true", help="half as long; needs a C++ compiler")
+    add("--bf16", action="store_true", help="matrix products in bf16: faster")
+    add("--every", type=float, default=1.0, help="seconds between two progress bars")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    train(arguments())
