@@ -11,14 +11,17 @@ the artists' own setters move it. Give them to `Picture.move` in the order of dr
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import SupportsFloat
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
+
+Numbers = SupportsFloat | Sequence[SupportsFloat] | np.ndarray
 
 
 def lines(ax: Axes, color: str, width: float, **looks: object) -> LineCollection:
@@ -28,7 +31,9 @@ def lines(ax: Axes, color: str, width: float, **looks: object) -> LineCollection
     )
 
 
-def segments(x0, y0, x1, y1) -> Float[np.ndarray, "count 2 2"]:
+def segments(
+    x0: Numbers, y0: Numbers, x1: Numbers, y1: Numbers
+) -> Num[np.ndarray, "count 2 2"]:
     """Segments from (x0, y0) to (x1, y1), for `set_segments`; scalars are repeated.
 
     >>> segments(0, [1, 2], 5, [1, 2]).shape
@@ -43,7 +48,13 @@ def boxes(ax: Axes, color: str) -> PolyCollection:
     return ax.add_collection(PolyCollection([], facecolor=color, edgecolor="none"))
 
 
-def fill(collection: PolyCollection, left, right, bottom, top) -> None:
+def fill(
+    collection: PolyCollection,
+    left: Numbers,
+    right: Numbers,
+    bottom: Numbers,
+    top: Numbers,
+) -> None:
     """Set upright boxes from their four sides; scalars are repeated."""
     sides = np.atleast_1d(left, right, bottom, top)
     left, right, bottom, top = np.broadcast_arrays(*sides)
@@ -54,7 +65,7 @@ def fill(collection: PolyCollection, left, right, bottom, top) -> None:
 def marks(ax: Axes, marker: str, size: float, **looks: object) -> Line2D:
     """No marks yet; `set_data` takes their x and y. Marks are not cut at the edge."""
     looks = {"mew": 0, "clip_on": False, **looks}
-    return ax.plot([], [], marker, ms=size, **looks)[0]
+    return ax.plot([], [], ls="", marker=marker, ms=size, **looks)[0]
 
 
 def words(ax: Axes, count: int, x: float, **looks: object) -> list[Text]:
@@ -63,7 +74,9 @@ def words(ax: Axes, count: int, x: float, **looks: object) -> list[Text]:
     return [ax.text(x, 0, "", **looks) for _ in range(count)]
 
 
-def write(texts: list[Text], heights: Iterable[float], said: Iterable[str]) -> None:
+def write(
+    texts: list[Text], heights: Iterable[SupportsFloat], said: Iterable[str]
+) -> None:
     """Put what is said at heights of the y axis; texts left over are hidden."""
     for text in texts:
         text.set_visible(False)

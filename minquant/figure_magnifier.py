@@ -8,6 +8,8 @@ tick, and beyond the last tick it does not end.
 
 from __future__ import annotations
 
+from typing import SupportsFloat
+
 import numpy as np
 
 from minquant import artists, palette
@@ -74,14 +76,18 @@ class Magnifier:
         self.stored.set_segments(artists.segments(0.2, v, 0.8, v))
         self.dot.set_data([0.5], [w])
         pixel = (top - bottom) / FIELD[3]
-        self._draw_basin(ruling, i, (bottom, top), room=step > 1.5 * LINE * pixel)
+        self._draw_basin(ruling, i, (bottom, top), room=bool(step > 1.5 * LINE * pixel))
         beside = v + np.copysign(max(abs(w - v), 1.1 * LINE * pixel), w - v)
         artists.write([self.weight], [beside], [_fixed(w, step)])
         self._color(bool(ruling.clipped[i]))
         self._take_notes(ruling, i)
 
     def _draw_basin(
-        self, ruling: Ruling, i: int, ends: tuple[float, float], room: bool
+        self,
+        ruling: Ruling,
+        i: int,
+        ends: tuple[SupportsFloat, SupportsFloat],
+        room: bool,
     ) -> None:
         """The ticks next to the weight's own (where there is room), and its basin."""
         levels, place = ruling.levels[ruling.owner[i]], int(ruling.places[i])
@@ -119,7 +125,7 @@ class Magnifier:
             text.set_text(said)
 
 
-def _fixed(x: float, step: float) -> str:
+def _fixed(x: SupportsFloat, step: SupportsFloat) -> str:
     """A number with at least four decimals, and enough to tell two ticks apart."""
     decimals = max(4, 1 - int(np.floor(np.log10(step))))
     return f"{x:.{decimals}f}".replace("-", "−") if x else "0"

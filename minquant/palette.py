@@ -30,6 +30,9 @@ WASH = "#EEF2F6"  # quiet areas
 HIGHLIGHT = "#FFE9A8"  # behind the selected thing
 BAND = "#D9E8F3"  # what is allowed: half a step, an interval
 PAPER = "#FFFFFF"
+SIGN = INK  # the three fields of a floating-point number
+EXPONENT = "#9A6700"
+FRACTION = "#00687D"
 SERIES = (BLUE, VERMILION, INK, SKY, VIOLET)
 
 _STYLE = {

@@ -3,7 +3,8 @@
 A PNG is a header, the pixels deflated line by line with a filter byte before each line,
 and an end mark; each is a chunk of length, kind, data and checksum. The fast form keeps
 filter 0 and zlib's quickest level, and keeps the opacity because dropping it costs more
-than packing it: a picture of 1800 by 932 pixels takes 8 ms, where Pillow takes 26. The small form spends 50 ms on a palette of 256 colours.
+than packing it: a picture of 1800 by 932 pixels takes 8 ms, where Pillow takes 26. The
+small form spends 50 ms on a palette of 256 colours.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import SupportsFloat, SupportsInt
 
 import numpy as np
 import torch
@@ -22,9 +23,10 @@ from torch import Tensor
 
 from minquant.grids import Grid, IntegerGrid, value
 from minquant.groups import spread
+from minquant.scales import scale_name, scale_values
 from minquant.tensor import QuantizedTensor
 
-_DTYPES = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "fp32"}
+_SHORT = {"float16": "fp16", "bfloat16": "bf16", "float32": "fp32"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,9 +72,10 @@ class Ruling:
         here = slice(first, width if count is None else first + count)
         rulers = _rulers(quantized, row)[here]  # which (row, group) each weight is in
         kinds, owner = np.unique(rulers, return_inverse=True)
-        scales = quantized.scales.flatten()[kinds].float()
+        scales = scale_values(quantized.scales).flatten()[kinds].float()
         zeros = None if quantized.zeros is None else quantized.zeros.flatten()[kinds]
         codes, nodes = _ticks(quantized.grid)
+        stored = scale_name(quantized.scales)
         if zeros is None:
             levels = nodes * scales[:, None]
         else:
@@ -87,7 +90,7 @@ class Ruling:
             scales=scales.cpu().numpy(),
             zeros=None if zeros is None else zeros.long().cpu().numpy(),
             nodes=None if isinstance(quantized.grid, IntegerGrid) else nodes.numpy(),
-            scale_type=_DTYPES.get(quantized.scales.dtype, str(quantized.scales.dtype)),
+            scale_type=_SHORT.get(stored, stored),
             first=first,
             row_max=float(W[row].abs().max()),
         )
@@ -201,8 +204,8 @@ class Ruling:
 def _rulers(quantized: QuantizedTensor, row: int) -> Int[np.ndarray, " in"]:
     """The index of each weight's scale among all scales, for one row."""
     out, width = quantized.codes.shape
-    numbers = torch.arange(quantized.scales.numel(), dtype=torch.float32)
-    numbers = numbers.reshape(quantized.scales.shape)
+    shape = torch.Size(quantized.scales.shape)
+    numbers = torch.arange(shape.numel(), dtype=torch.float32).reshape(shape)
     return spread(numbers, (out, width), quantized.granularity)[row].long().numpy()
 
 
@@ -215,12 +218,12 @@ def _ticks(grid: Grid) -> tuple[Tensor, Tensor]:
     return codes, value(codes, grid).float()
 
 
-def integer(x: int) -> str:
+def integer(x: SupportsInt) -> str:
     """An integer with a real minus sign, `−3`, as text and pictures print it."""
     return f"{int(x)}".replace("-", "−")
 
 
-def number(x: float, *, digits: int = 5, sign: bool = False) -> str:
+def number(x: SupportsFloat, *, digits: int = 5, sign: bool = False) -> str:
     """Significant digits and a real minus sign, as text and pictures print a number.
 
     >>> number(-0.0123456), number(0.25, digits=3, sign=True), number(0)

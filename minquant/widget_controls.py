@@ -38,6 +38,7 @@ class Control:
 
     @value.setter
     def value(self, value: object) -> None:
+        """Set the value, or all parts of it."""
         values = value if len(self.parts) > 1 else (value,)
         for part, one in zip(self.parts, values, strict=True):
             part.value = one
@@ -113,7 +114,7 @@ def switch(label: str, value: bool) -> Control:
     return Control(label, box, box)
 
 
-def flags(label: str, values: Sequence[bool], names: Sequence[str]) -> Control:
+def flags(label: str, values: Sequence[int], names: Sequence[str]) -> Control:
     """A row of buttons, each pressed or not; the value is a tuple of bools.
 
     names: what is written on each button, for example the place value of a bit.

@@ -38,7 +38,7 @@ CONTROLS = ("bits", "grid", "ruler", "clip", "keep", "row", "weight", "magnify")
 
 
 def rounding(
-    W: Float[Tensor, "out in"],
+    W: Float[Tensor, ...],
     *,
     controls: Sequence[str] = CONTROLS,
     kinds: Sequence[str] = tuple(GRIDS),
@@ -69,7 +69,7 @@ def rounding(
 class Study:
     """One matrix under many rulers: quantizes when asked, remembers, draws."""
 
-    def __init__(self, W: Float[Tensor, "out in"]) -> None:
+    def __init__(self, W: Float[Tensor, ...]) -> None:
         if W.ndim != 2:
             raise ValueError(f"W has shape {tuple(W.shape)}; give one matrix (out, in)")
         self.W = W.detach().float().cpu()

@@ -89,8 +89,8 @@ def test_no_two_words_overlap_and_none_leaves_the_page(grid, cut, selected, keep
     picture = RulerPicture(ruling(grid, cut, keep), selected)
     boxes = [text.get_window_extent() for text in visible_words(picture)]
     page = picture.fig.bbox
-    assert all(0 <= b.x0 and b.x1 <= page.x1 for b in boxes)
-    assert all(0 <= b.y0 and b.y1 <= page.y1 for b in boxes)
+    assert all(b.x0 >= 0 and b.x1 <= page.x1 for b in boxes)
+    assert all(b.y0 >= 0 and b.y1 <= page.y1 for b in boxes)
     for i, one in enumerate(boxes):
         for other in boxes[:i]:
             inner = one.padded(-2)  # the box of a line of text includes its leading

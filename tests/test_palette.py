@@ -63,8 +63,15 @@ def test_good_and_bad_are_told_apart(seen_by):
     assert np.linalg.norm(lab(good) - lab(bad)) > 20
 
 
+@pytest.mark.parametrize("seen_by", SIMULATED)
+def test_the_three_fields_of_a_number_are_told_apart(seen_by):
+    fields = palette.SIGN, palette.EXPONENT, palette.FRACTION
+    seen = [lab(SIMULATED[seen_by] @ linear(color)) for color in fields]
+    assert min(np.linalg.norm(a - b) for a, b in combinations(seen, 2)) > 20
+
+
 @pytest.mark.parametrize(
-    "name", ["INK", "MUTED", "BLUE", "VERMILION", "VIOLET", "GREEN"]
+    "name", "INK MUTED BLUE VERMILION VIOLET GREEN EXPONENT FRACTION".split()
 )
 def test_words_are_read_on_paper(name):
     luminance = TO_XYZ[1] @ linear(getattr(palette, name))

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minquant import grids, groups, rtn
+from minquant import grids, groups, rtn, scales
 from minquant.ruling import Ruling, integer, number
 
 GRIDS = [grids.absmax(b) for b in (2, 4, 8)] + [grids.symmetric_full(3)]
@@ -153,3 +153,13 @@ def test_the_description_says_ticks_errors_and_the_weight():
 def test_a_number_is_said_to_five_digits(x):
     said = float(number(x).replace("−", "-"))
     assert said == pytest.approx(x, rel=5e-5)
+
+
+def test_scales_in_a_format_of_their_own_are_read_as_numbers():
+    W = torch.randn(2, 64)
+    quantized = rtn.quantize(
+        W, grids.FP4, groups.per_group(32), scale_dtype=scales.E8M0.store
+    )
+    ruling = Ruling.of(W, quantized, 0)
+    np.testing.assert_array_equal(ruling.scales, quantized.scales.dequantize()[0])
+    assert "(E8M0)" in ruling.arithmetic(0)[1][0]

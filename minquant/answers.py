@@ -1,0 +1,135 @@
+"""The answers to the exercises, each made of the package's own functions.
+
+A learner writes these functions in a notebook; here they are in the package's words,
+so that an answer and the package cannot drift apart. `checks.solution(name)` shows
+them, with the functions that they call. None of them is used by the package itself.
+
+    lesson 00   model_bytes, megabytes
+    lesson 01   decode_float, gap, weight_bytes
+    lesson 02   absmax_row, scale_and_zero, quantize_zero_point, dequantize
+    lesson 03   bits_per_weight, absmax_groups, best_clip
+    lesson 04   perplexity, flips, paired_interval
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Integer, Num
+from torch import Tensor
+
+from minquant import grids, groups, rtn
+from minquant.evaluate import Perplexity
+from minquant.floats import FloatFormat
+from minquant.grids import absmax, round_to_codes, zero_point
+from minquant.intervals import bootstrap
+
+
+def model_bytes(n_weights: int, bits: float) -> float:
+    """Bytes of so many weights of so many bits; eight bits are a byte."""
+    return n_weights * bits / 8
+
+
+def megabytes(n_weights: int, bits: float, g: int, scale_bits: int = 16) -> float:
+    """MB (10^6 bytes) of codes and of one scale for every g weights."""
+    return model_bytes(n_weights, bits_per_weight(bits, g, scale_bits)) / 1e6
+
+
+def decode_float(pattern: int, exponent_bits: int, fraction_bits: int) -> float:
+    """The value of a pattern below infinity, as IEEE 754 reads it."""
+    return FloatFormat("yours", exponent_bits, fraction_bits).decode(pattern)
+
+
+def gap(x: float, exponent_bits: int, fraction_bits: int) -> float:
+    """From x, a positive number of the format, to the next above it."""
+    form = FloatFormat("yours", exponent_bits, fraction_bits)
+    _, above = form.neighbours(form.encode(x))
+    return above - x
+
+
+def weight_bytes(n_weights: int, exponent_bits: int, fraction_bits: int) -> float:
+    """Bytes of so many numbers of a floating-point format."""
+    return model_bytes(n_weights, FloatFormat("", exponent_bits, fraction_bits).bits)
+
+
+def absmax_row(
+    w: Float[Tensor, " n"], bits: int
+) -> tuple[Integer[Tensor, " n"], Float[Tensor, ""]]:
+    """Codes and scale of one row on a symmetric grid; the scale is kept in float32."""
+    scale, _ = rtn.scale_and_zero(
+        w[None, None], absmax(bits), scale_dtype=torch.float32
+    )
+    scale = scale[0, 0]
+    return round_to_codes(w / scale, absmax(bits)), scale
+
+
+def scale_and_zero(
+    w: Float[Tensor, " n"], bits: int
+) -> tuple[Float[Tensor, ""], Integer[Tensor, ""]]:
+    """The ruler of one row: levels 0 … 2^bits − 1, and the code that stands for 0."""
+    scale, zero = rtn.scale_and_zero(
+        w[None, None], zero_point(bits), scale_dtype=torch.float32
+    )
+    return scale[0, 0], zero[0, 0]
+
+
+def quantize_zero_point(
+    w: Float[Tensor, " n"], scale: float, zero: int, bits: int
+) -> Integer[Tensor, " n"]:
+    """Codes 0 … 2^bits − 1 of a row on a ruler that is given."""
+    return round_to_codes(w / scale, zero_point(bits), torch.tensor(zero))
+
+
+def dequantize(
+    codes: Integer[Tensor, " n"], scale: float, zero: int
+) -> Float[Tensor, " n"]:
+    """The values that codes stand for."""
+    return (grids.value(codes, zero_point(8)) - zero) * scale
+
+
+def bits_per_weight(
+    bits: float, g: int, scale_bits: int = 16, zero_bits: int = 0
+) -> float:
+    """Bits of a code, and its share of a scale and a zero for every g weights."""
+    return bits + (scale_bits + zero_bits) / g
+
+
+def absmax_groups(
+    W: Float[Tensor, "out in"], bits: int, g: int
+) -> tuple[Integer[Tensor, "out in"], Float[Tensor, "out n_groups"]]:
+    """Codes and scales with one symmetric ruler for every g weights along a row."""
+    made = rtn.quantize(W, absmax(bits), groups.per_group(g), scale_dtype=torch.float32)
+    return made.codes, made.scales
+
+
+def best_clip(w: Float[Tensor, " n"], bits: int, keeps: Sequence[float]) -> float:
+    """The share of the absmax ruler of a row with the least squared error."""
+    _, whole = absmax_row(w, bits)
+
+    def error(keep: float) -> float:
+        scale = (whole * keep)[None, None]
+        made = rtn.quantize_with(w[None], scale, None, absmax(bits), groups.PER_CHANNEL)
+        return (made.dequantize()[0] - w).double().square().mean().item()
+
+    return min(keeps, key=error)
+
+
+def perplexity(nats: Num[Tensor, " d"], tokens: Num[Tensor, " d"]) -> float:
+    """exp of all nats over all tokens; nats and tokens are sums over each document."""
+    documents = tuple(range(len(nats)))
+    return Perplexity(documents, nats, tokens, window=1, stride=1).value
+
+
+def flips(
+    reference: Float[Tensor, "n vocab"], model: Float[Tensor, "n vocab"]
+) -> float:
+    """The share of n tokens at which two models' first choice differs."""
+    return (reference.argmax(-1) != model.argmax(-1)).float().mean().item()
+
+
+def paired_interval(
+    before: Num[Tensor, " d"], after: Num[Tensor, " d"], tokens: Num[Tensor, " d"]
+) -> tuple[float, float]:
+    """The 95 % interval of the change in nats per token, by drawing documents again."""
+    return bootstrap(after - before, tokens)

@@ -1,0 +1,101 @@
+"""Exercises and their instant checks: `checks.<name>(yours)`, `checks.solution(name)`.
+
+    def absmax_row(w, bits):
+        ...
+
+    checks.absmax_row(absmax_row)       # ✓ and ✗ for each case, and the likely mistake
+    checks.solution("absmax_row")       # the package's own source
+
+An exercise asks for a function that the package has, or for a few of its functions put
+together; there is no second copy of a solution. How a function is judged stands in
+`exercises`, the exercises themselves in the modules named `checks_*`.
+
+    lesson 00   model_bytes, megabytes
+    lesson 01   decode_float, gap, weight_bytes
+    lesson 02   absmax_row, scale_and_zero, quantize_zero_point, dequantize
+    lesson 03   bits_per_weight, absmax_groups, best_clip
+    lesson 04   perplexity, flips, paired_interval
+"""
+
+from __future__ import annotations
+
+import html
+import inspect
+from dataclasses import dataclass
+from functools import cached_property
+from textwrap import dedent
+from typing import Any
+
+from minquant import (
+    checks_measuring,
+    checks_rounding,
+    checks_rulers,
+    checks_storing,
+    checks_zero_point,
+)
+from minquant.checks_measuring import flips, paired_interval, perplexity
+from minquant.checks_rounding import absmax_row
+from minquant.checks_rulers import absmax_groups, best_clip, bits_per_weight
+from minquant.checks_storing import (
+    decode_float,
+    gap,
+    megabytes,
+    model_bytes,
+    weight_bytes,
+)
+from minquant.checks_zero_point import (
+    dequantize,
+    quantize_zero_point,
+    scale_and_zero,
+)
+from minquant.exercises import Exercise
+
+__all__ = ["absmax_groups", "absmax_row", "best_clip", "bits_per_weight"]
+__all__ += ["decode_float", "dequantize", "flips", "gap", "megabytes", "model_bytes"]
+__all__ += ["paired_interval", "perplexity", "quantize_zero_point", "scale_and_zero"]
+__all__ += ["EXERCISES", "Source", "solution", "weight_bytes"]
+
+_LESSONS = (checks_storing, checks_rounding, checks_zero_point, checks_rulers)
+_LESSONS += (checks_measuring,)
+EXERCISES: dict[str, Exercise] = {
+    exercise.name: exercise for lesson in _LESSONS for exercise in lesson.EXERCISES
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Source of the package to look at: prints as text, shows as a block of code."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(self.text)}</pre>"
+
+
+def solution(name: str) -> Source:
+    """The package's own source of what an exercise asks for, and what it is made of.
+
+    Raises ValueError if there is no such exercise.
+
+    >>> print(str(solution("model_bytes")).splitlines()[0])
+    # minquant/answers.py
+    """
+    if name not in EXERCISES:
+        raise ValueError(
+            f"name {name!r} is no exercise; choose from {', '.join(sorted(EXERCISES))}"
+        )
+    return Source("\n\n".join(_source(thing) for thing in EXERCISES[name].shows))
+
+
+def _source(thing: Any) -> str:
+    """A function, or a property of a class, with the file that it stands in."""
+    if isinstance(thing, property):
+        thing = thing.fget
+    if isinstance(thing, cached_property):
+        thing = thing.func
+    thing = inspect.unwrap(thing)
+    file = thing.__module__.replace(".", "/")
+    return f"# {file}.py\n{dedent(inspect.getsource(thing)).rstrip()}"

@@ -1,0 +1,60 @@
+"""Pictures of formats: ticks are numbers that exist, bytes are bits over eight."""
+
+import numpy as np
+import pytest
+
+from minquant.figure_formats import number_line, size, spacing, weighs
+from minquant.floats import FORMATS
+
+
+def words(fig):
+    """Everything written in a picture."""
+    return [t.get_text() for t in fig.findobj(lambda a: hasattr(a, "get_text"))]
+
+
+def test_every_number_between_the_ends_is_a_tick():
+    fig = number_line(["fp4 e2m1", "int8"], -8, 8)
+    ticks = [
+        np.array([path.vertices[0, 0] for path in lines.get_paths()])
+        for lines in fig.axes[0].collections
+    ]
+    np.testing.assert_array_equal(ticks[0], FORMATS["fp4 e2m1"].values())
+    np.testing.assert_array_equal(ticks[1], np.arange(-8, 9))
+    assert "15 here" in words(fig) and "17 here" in words(fig)
+    assert "fp4 e2m1 15, int8 17" in fig.alt
+
+
+def test_numbers_too_dense_to_be_told_apart_are_counted_all_the_same():
+    fig = number_line(["fp16"], -8, 8)
+    inside = np.abs(FORMATS["fp16"].values()) <= 8
+    assert f"{inside.sum()} here" in words(fig)
+    assert len(fig.axes[0].collections[0].get_paths()) <= 20_000
+
+
+def test_the_stairs_are_the_distances_between_neighbours():
+    fig = spacing(["fp8 e4m3"])
+    x, y = fig.axes[0].lines[0].get_data()
+    numbers = FORMATS["fp8 e4m3"].values()
+    for power, gap in zip(x[:-1], y[:-1], strict=True):
+        at = numbers[numbers <= 2.0**power].max()
+        assert numbers[numbers > at].min() - at == 2.0**gap
+    assert x[-1] == pytest.approx(np.log2(448))
+    assert "fp8 e4m3 2^-3" in fig.alt
+
+
+def test_a_model_weighs_its_parameters_times_bits_over_eight():
+    fig = weighs({"a model": 8e9}, {"fp16": 16, "4 bits": 4.5}, {"a card": 24e9})
+    assert "fp16: 16 GB" in words(fig) and "4 bits: 4.5 GB" in words(fig)
+    dots = [float(line.get_xdata()[0]) for line in fig.axes[0].lines[-2:]]
+    assert dots == [16e9, 4.5e9]
+    assert "a model: fp16 16 GB, 4 bits 4.5 GB. A line at 24 GB: a card." in fig.alt
+
+
+def test_bytes_are_said_with_their_unit():
+    said = [size(n) for n in (999, 1e3, 257e6, 1.5e9, 141e9, 2e12)]
+    assert said == ["999 bytes", "1 kB", "257 MB", "1.5 GB", "141 GB", "2000 GB"]
+
+
+def test_a_format_too_wide_to_list_is_refused():
+    with pytest.raises(ValueError, match="fp32 has too many values"):
+        number_line(["fp32"])
