@@ -11,7 +11,7 @@ NOTEBOOKS := notebooks/build.py
 BENCH ?= import_time widget_latency
 ROOT_MAY := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: help env lab test test-colab notebooks bench lint lock colab archive clean
+.PHONY: help env lab test test-colab notebooks readme bench lint lock colab archive clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 20
@@ -33,17 +33,25 @@ lab: env  ## set up, and open the course in JupyterLab
 test: env  ## set up, and run every test
 	OMP_NUM_THREADS=1 $(BIN)/python $(PYTEST)
 
+# torch with all it asks for, then Colab's versions as they are: torch asks for another
+# triton, and pip would not have both.
 .venv-colab/.ready: pyproject.toml requirements-colab.lock
 	$(PYTHON) -m venv .venv-colab
+	$(COLAB)/python $(PIP) install '$(TORCH)'
 	$(COLAB)/python $(PIP) install --no-deps -r requirements-colab.lock
 	$(COLAB)/python $(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
 test-colab: .venv-colab/.ready  ## the same on the versions of Colab's runtime
+	$(COLAB)/python tests/colab_pins.py
 	OMP_NUM_THREADS=1 $(COLAB)/python $(PYTEST) -m 'not browser'
 
 notebooks: env  ## execute and stamp the notebooks that are stale
 	$(BIN)/python $(NOTEBOOKS) run
+
+readme: env  ## print README's example and save its pictures anew
+	$(BIN)/python tests/test_readme.py --update
+	$(BIN)/python $(NOTEBOOKS) pictures
 
 bench: env  ## measure: $(BENCH), or BENCH="name ..." of benchmarks/
 	for name in $(BENCH); do $(BIN)/python benchmarks/$$name.py || exit 1; done

@@ -3,10 +3,11 @@
     python benchmarks/widget_latency.py [--presses 30] [--target 100]
 
 Starts JupyterLab and a headless chromium, opens a notebook with the rounding widget,
-presses an arrow key on a slider again and again, and measures in the page the time from
-the key press to the frame that shows the new picture; beside it the kernel's share, from
-the changed value to the finished HTML. Prints a table and exits with 1 when a median is
-above its target. The targets are for an idle machine, so the load is printed too.
+presses an arrow key on a slider again and again, and measures in the page the time
+from the key press to the frame that shows the new picture; beside it the kernel's
+share, from the changed value to the finished HTML. Prints a table and exits with 1 when
+a median is above its target. The targets are for an idle machine, so the load is
+printed too.
 """
 
 from __future__ import annotations

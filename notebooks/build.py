@@ -4,6 +4,7 @@
     python notebooks/build.py run notebooks/02_rounding.ipynb
     python notebooks/build.py check                        # which are stale?
     python notebooks/build.py colab https://…/minquant     # where Colab finds it all
+    python notebooks/build.py pictures                     # those that README shows
 
 `run` executes offline with warnings as errors, prints the seconds, and saves the
 notebook with its outputs. What would make two runs differ (random names of widgets,
@@ -14,12 +15,16 @@ package that they import (without comments and docstrings), the bundled model if
 can load it, and every file that a cell names. `check` and the tests compare it.
 
 The first code cell of each notebook, the set-up, is written here and only here.
+
+README shows pictures of the lessons: `pictures/02_rounding-1.png` is the first that
+lesson 02 has among its outputs. `pictures` saves them, and gives each its alt text.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import base64
 import contextlib
 import hashlib
 import io
@@ -43,6 +48,7 @@ ROOT = HERE.parent
 PACKAGE = ROOT / "minquant"
 MODEL = ROOT / "data" / "almanac"
 OFFLINE = {
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # the bundled model loads in a blink
     "HF_HUB_OFFLINE": "1",
     "OMP_NUM_THREADS": "1",  # the same sums on every machine, more or less
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",
@@ -50,15 +56,21 @@ OFFLINE = {
     "PYTHONPATH": str(ROOT),
     "TOKENIZERS_PARALLELISM": "false",
 }
-STRICT = (
+STRICT = (  # all but what ipykernel, and ipywidgets 7 about it, say of themselves
     "--IPKernelApp.exec_lines=import warnings; warnings.simplefilter('error'); "
-    "warnings.filterwarnings('ignore', module='ipykernel')"  # not the notebook's own
+    "warnings.filterwarnings('ignore', module='ipykernel'); "
+    "warnings.filterwarnings('ignore', 'Kernel._parent_header is deprecated')"
 )
 WIDGETS = "application/vnd.jupyter.widget-state+json"
 # paths, and addresses in memory
 LOCAL = re.compile(
     "|".join(re.escape(f"{place}") for place in (ROOT, Path.home()))
     + rf"|{re.escape(tempfile.gettempdir())}/|\bat 0x[0-9a-f]{{6,}}"
+)
+README = ROOT / "README.md"
+SHOWN = re.compile(r'<img src="(notebooks/pictures/(\w+)-(\d+)\.png)"[^>]*>')  # there
+DRAWN = re.compile(  # by figures.to_img, in an output
+    r'<img alt="([^"]+)" width="(\d+)"[^>]* src="data:image/png;base64,([\w+/=]+)">'
 )
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -270,6 +282,36 @@ def _text(output: nbformat.NotebookNode) -> str:
     return re.sub(r"base64,[\w+/=]+", "", "".join([output.get("text", ""), *texts]))
 
 
+# --- the pictures that README shows ---
+
+
+def pictures(nb: nbformat.NotebookNode) -> list[tuple[str, str, bytes]]:
+    """The pictures among the outputs: alt text as HTML, width in pixels, PNG file."""
+    outputs = (output for cell in nb.cells for output in cell.get("outputs", []))
+    pages = (output.get("data", {}).get("text/html", "") for output in outputs)
+    drawn = (found for page in pages for found in DRAWN.findall(page))
+    return [(alt, width, base64.b64decode(data)) for alt, width, data in drawn]
+
+
+def illustrate(text: str) -> tuple[str, dict[str, bytes]]:
+    """A text with the alt texts its pictures have now, and their files by name.
+
+    Raises ValueError if it shows a picture that no lesson has.
+    """
+    files = {}
+
+    def renew(shown: re.Match) -> str:
+        name, lesson, number = shown.groups()
+        path = HERE / f"{lesson}.ipynb"
+        found = pictures(nbformat.read(path, as_version=4)) if path.exists() else []
+        if not 1 <= int(number) <= len(found):
+            raise ValueError(f"{name} is shown, but {lesson} has {len(found)} pictures")
+        alt, width, files[name] = found[int(number) - 1]
+        return f'<img src="{name}" width="{width}" alt="{alt}">'
+
+    return SHOWN.sub(renew, text), files
+
+
 # --- commands ---
 
 
@@ -314,6 +356,17 @@ def colab(repo: str) -> bool:
     return True
 
 
+def show() -> bool:
+    """Save the pictures that README shows, and write their alt texts into it."""
+    text, files = illustrate(README.read_text())
+    README.write_text(text)
+    for name, data in files.items():
+        (ROOT / name).parent.mkdir(exist_ok=True)
+        (ROOT / name).write_bytes(data)
+        print(f"{name}: {len(data) / 1000:.0f} kB")
+    return True
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The command line; 0 if all is well."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -323,11 +376,14 @@ def main(arguments: list[str] | None = None) -> int:
     running.add_argument("--all", action="store_true", help="stale or not")
     commands.add_parser("check", help="list the stale ones")
     commands.add_parser("colab", help="set the repository").add_argument("repo")
+    commands.add_parser("pictures", help="save those that README shows")
     given = parser.parse_args(arguments)
     if given.command == "check":
         return not check(lessons())
     if given.command == "colab":
         return not colab(given.repo)
+    if given.command == "pictures":
+        return not show()
     paths = given.notebooks or [
         path
         for path in lessons()

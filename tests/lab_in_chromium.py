@@ -61,6 +61,11 @@ _IDLE = """(quiet) => {
 _RUN_ALL = """() => { window.mqDone = null;
     window.jupyterapp.commands.execute('notebook:run-all-cells')
         .then(() => { window.mqDone = 'done' }, e => { window.mqDone = String(e) }) }"""
+_SETTINGS = {
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+    # every cell is on the page, and every error, not only what is in view
+    "notebook-extension/tracker": {"windowingMode": "none"},
+}
 _TROUBLE = (
     ".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr'], "
     ".jp-RenderedText[data-mime-type='application/vnd.jupyter.error'], " + ERRORS
@@ -206,18 +211,17 @@ def _wait_until_up(server: subprocess.Popen, url: str, home: Path) -> None:
 
 
 def _settings(home: Path, python: str) -> dict[str, str]:
-    """Every folder of Jupyter inside `home`; no news, no question at the start."""
+    """Every folder of Jupyter inside `home`, and in one of them `_SETTINGS`."""
     config = home / "config"
     config.mkdir()
     (config / "jupyter_server_config.py").write_text(
         "c.LabApp.expose_app_in_browser = True\n"
         "c.LabApp.check_for_updates_class = 'jupyterlab.NeverCheckForUpdate'\n"
     )
-    settings = home / "settings" / "@jupyterlab" / "apputils-extension"
-    settings.mkdir(parents=True)
-    (settings / "notification.jupyterlab-settings").write_text(
-        json.dumps({"fetchNews": "false", "checkForUpdates": False})
-    )
+    for name, values in _SETTINGS.items():
+        place = home / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        place.parent.mkdir(parents=True)
+        place.write_text(json.dumps(values))
     return {
         **os.environ,
         "JUPYTER_CONFIG_DIR": str(config),

@@ -10,6 +10,8 @@ import build
 import nbformat
 import pytest
 
+from minquant.figures import Picture, to_img, to_png
+
 
 def notebook(*cells):
     """A notebook of code cells."""
@@ -214,6 +216,48 @@ def test_a_changed_cell_is_stale_and_a_new_address_is_not():
     assert build.stale(nb) == []
     nb.cells[1].source = "2"
     assert build.stale(nb) == ["cells"]
+
+
+# --- the pictures that README shows ---
+
+
+@pytest.fixture
+def gallery(house, monkeypatch):
+    """A house whose lesson 00 has two pictures, and whose README shows the second."""
+    shown = [to_img(Picture(40, 20, alt=f"{n} < 3, it says")) for n in (1, 2)]
+    nb = notebook("1", "2")
+    for cell, page in zip(nb.cells, shown, strict=True):
+        cell.outputs = [nbformat.v4.new_output("display_data", {"text/html": page})]
+    nbformat.write(nb, house / "notebooks/00_a.ipynb")
+    (house / "README.md").write_text(
+        'See <img src="notebooks/pictures/00_a-2.png" alt="what it was"> there.'
+    )
+    monkeypatch.setattr(build, "ROOT", house)
+    monkeypatch.setattr(build, "README", house / "README.md")
+    return house
+
+
+def test_a_picture_is_saved_as_the_lesson_shows_it(gallery, capsys):
+    assert build.main(["pictures"]) == 0
+    assert capsys.readouterr().out.startswith("notebooks/pictures/00_a-2.png: ")
+    saved = (gallery / "notebooks/pictures/00_a-2.png").read_bytes()
+    assert saved == to_png(Picture(40, 20))
+    (place,) = (gallery / "notebooks/pictures").iterdir()
+    assert place.name == "00_a-2.png"
+
+
+def test_a_picture_gets_the_words_that_the_lesson_gives_it(gallery):
+    build.main(["pictures"])
+    assert (gallery / "README.md").read_text() == (
+        'See <img src="notebooks/pictures/00_a-2.png" width="40" '
+        'alt="2 &lt; 3, it says"> there.'
+    )
+
+
+@pytest.mark.parametrize("name", ["00_a-0", "00_a-3", "01_b-1"])
+def test_a_picture_that_no_lesson_has_is_an_error(gallery, name):
+    with pytest.raises(ValueError, match=f"{name}.png is shown, but {name[:4]} has "):
+        build.illustrate(f'<img src="notebooks/pictures/{name}.png">')
 
 
 # --- the set-up cell ---
