@@ -107,12 +107,12 @@ def best_clip(w: Float[Tensor, " n"], bits: int, keeps: Sequence[float]) -> floa
     """The share of the absmax ruler of a row with the least squared error."""
     _, whole = absmax_row(w, bits)
 
-    def error(keep: float) -> float:
+    def _error(keep: float) -> float:
         scale = (whole * keep)[None, None]
         made = rtn.quantize_with(w[None], scale, None, absmax(bits), groups.PER_CHANNEL)
         return (made.dequantize()[0] - w).double().square().mean().item()
 
-    return min(keeps, key=error)
+    return min(keeps, key=_error)
 
 
 def perplexity(nats: Num[Tensor, " d"], tokens: Num[Tensor, " d"]) -> float:

@@ -105,18 +105,18 @@ def _interval(
     """Drawing documents again, with one part to be made wrong."""
     generator, d = torch.Generator().manual_seed(1), len(tokens)
 
-    def draw() -> Tensor:
+    def _draw() -> Tensor:
         if replace:
             return torch.randint(d, (4000, d), generator=generator)
         return torch.stack([torch.randperm(d, generator=generator) for _ in range(500)])
 
-    def mean(nats: Tensor, rows: Tensor) -> Tensor:
+    def _mean(nats: Tensor, rows: Tensor) -> Tensor:
         if mean_of_means:
             return (nats / tokens)[rows].mean(1)
         return nats[rows].sum(1) / tokens[rows].sum(1)
 
-    rows = draw()
-    means = mean(after, rows) - mean(before, rows if paired else draw())
+    rows = _draw()
+    means = _mean(after, rows) - _mean(before, rows if paired else _draw())
     if of is not None:
         return of(means)
     low, high = (

@@ -31,7 +31,7 @@ from .probes import accuracy, compare_accuracy
 from .text import HasText
 
 __all__ = ["accuracy", "compare", "compare_accuracy", "kl_and_flips", "layer_error"]
-__all__ += ["perfect_reader", "perplexity", "Divergence", "LayerError", "Perplexity"]
+__all__ += ["Divergence", "LayerError", "Perplexity", "perfect_reader", "perplexity"]
 
 
 class LayerError(NamedTuple):

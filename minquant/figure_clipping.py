@@ -124,13 +124,13 @@ def clip_curve(curve: ClipCurve, *, title: str = "") -> Picture:
 def _describe(curve: ClipCurve, at: int) -> str:
     """The whole ruler, the best, the shortest: their errors, and the clipped part."""
 
-    def said(i: int) -> str:
+    def _said(i: int) -> str:
         total, clipped = number(curve.total[i], digits=3), curve.clipping[i]
         return f"{total}, of it {number(clipped, digits=3)} by clipping"
 
     x = curve.keeps
     return (
         "Mean squared error against the share of the ruler that is kept, from "
-        f"{x[0]:.2f} to {x[-1]:.2f}. The whole ruler: {said(-1)}. "
-        f"Least at {x[at]:.2f}: {said(at)}. At {x[0]:.2f}: {said(0)}."
+        f"{x[0]:.2f} to {x[-1]:.2f}. The whole ruler: {_said(-1)}. "
+        f"Least at {x[at]:.2f}: {_said(at)}. At {x[0]:.2f}: {_said(0)}."
     )

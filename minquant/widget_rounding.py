@@ -60,10 +60,10 @@ def rounding(
             f"choose from {', '.join(CONTROLS)}"
         )
 
-    def draw(**moved: object) -> Frame:
+    def _draw(**moved: object) -> Frame:
         return study.draw(**values | moved)
 
-    return Dashboard(draw, {name: made[name] for name in controls})
+    return Dashboard(_draw, {name: made[name] for name in controls})
 
 
 class Study:
