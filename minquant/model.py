@@ -85,7 +85,7 @@ def quantize_(
     model: nn.Module,
     method: Callable[..., QuantizedTensor | list[QuantizedTensor]],
     *,
-    calibration: Sequence[Int[Tensor, "batch time"]] | None = None,
+    calibration: Sequence[Int[Tensor, "_ _"]] | None = None,
     float_inputs: bool = False,
     only: str | Collection[str] | None = None,
     progress: bool = True,

@@ -1,0 +1,244 @@
+"""What flows into each layer: X or H, block by block, one block in memory at a time.
+
+GPTQ and AWQ judge a matrix by its inputs, and those are known once text has gone
+through all that comes before. So the text walks through the model block by block:
+
+    calls  = block_inputs(model, ...)    how the model calls each block: its masks, ...
+    hidden = what the first block reads
+    for each block:
+        for each group of matrices that share an input:           `sharing`
+            run the block on hidden, keep what goes into them     `collect`
+            the caller quantizes them and writes W_hat
+        hidden = what the block, now quantized, makes of hidden   `advance`
+
+Each matrix so meets the inputs that the model quantized so far produces, and can make
+up for its errors (Frantar et al. 2023, section 4). X (n, in) holds a row per token. H =
+XᵀX (in, in) is its sum over tokens of xᵀx, so batches are added and X is never kept:
+
+    H = sum over batches b of  X_bᵀ X_b         in float32, whatever the model's dtype
+
+The price of memory is time: a block runs once per group, though only as far as the
+group. What is left out: blocks that get more from one another than hidden states.
+Lesson 06.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+Run = Callable[[], Any]
+See = Callable[[str, Tensor], None]
+
+
+class Call(NamedTuple):
+    """One batch's call of a block: hidden states (the first block's), and all else."""
+
+    hidden: Tensor | None
+    args: tuple
+    kwargs: dict[str, Any]
+
+
+def block_inputs(
+    model: nn.Module,
+    blocks: nn.ModuleList,
+    calibration: Sequence[Int[Tensor, "_ _"]],
+) -> Iterator[list[Call]]:
+    """For each block in turn, how the model calls it on each calibration batch.
+
+    Only the first block's calls hold hidden states (batch, time, width); the others'
+    come from `advance`. Masks and positions are each block's own, as Gemma's differ
+    from one to the next. A list of calls is let go of when the next is asked for.
+
+    Raises ValueError if the model is in training mode, or does not hand each block what
+    the one before it made.
+    """
+    if model.training:
+        raise ValueError("model is in training mode; call model.eval() first")
+    journal = _Journal(len(blocks))
+    device = next(model.parameters()).device
+    body = getattr(model, "base_model", model)  # without lm_head: no logits are needed
+    with journal.kept_on(blocks), torch.no_grad():
+        for ids in calibration:
+            body(input_ids=ids.to(device), use_cache=False)
+    journal.check(type(model).__name__, len(calibration))
+    while journal.calls:
+        yield journal.calls.pop(0)
+
+
+class _Journal:
+    """Writes down each block's calls, and whether one block feeds the next."""
+
+    def __init__(self, blocks: int) -> None:
+        self.calls: list[list[Call]] = [[] for _ in range(blocks)]
+        self.broken: list[int] = []
+        self.last: tuple[int, Tensor | None] = -1, None
+
+    @contextmanager
+    def kept_on(self, blocks: nn.ModuleList) -> Iterator[None]:
+        """Hooks on all blocks, gone again afterwards, come what may."""
+        handles = []
+        for k, block in enumerate(blocks):
+            before, after = partial(self.enter, k), partial(self.leave, k)
+            handles += [
+                block.register_forward_pre_hook(before, with_kwargs=True),
+                block.register_forward_hook(after),
+            ]
+        with _removing(handles):
+            yield
+
+    def enter(self, k: int, _: nn.Module, args: tuple, kwargs: dict) -> None:
+        """Block k is called: keep all but the hidden states (of the first, all)."""
+        kwargs = dict(kwargs)
+        hidden, *args = args or [kwargs.pop("hidden_states")]
+        before, made = self.last
+        if k and (before != k - 1 or not _same(hidden, made)):
+            self.broken.append(k)
+        self.calls[k].append(Call(None if k else hidden, tuple(args), kwargs))
+
+    def leave(self, k: int, _: nn.Module, args: tuple, output: Any) -> None:
+        """Block k has made these hidden states, which the next should read."""
+        self.last = k, _states(output)
+
+    def check(self, name: str, batches: int) -> None:
+        """Raise ValueError unless each block was called once a batch, on the last's."""
+        times = [len(calls) for calls in self.calls]
+        odd = self.broken or [k for k, n in enumerate(times) if n != batches]
+        if odd:
+            raise ValueError(
+                f"model {name} calls its decoder layer {odd[0]} otherwise than once on "
+                "what the layer before it made, so they cannot be calibrated one by "
+                "one; take a method that needs no calibration, such as rtn.quantize"
+            )
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a is b or (a.shape == b.shape and torch.equal(a, b.to(a.device)))
+
+
+def _states(output: Any) -> Tensor:
+    """The hidden states of what a block returns: a tensor, or the first of a tuple."""
+    return output[0] if isinstance(output, tuple) else output
+
+
+@torch.no_grad()
+def advance(
+    block: nn.Module,
+    calls: Sequence[Call],
+    hidden: Sequence[Float[Tensor, "_ _ width"]] | None = None,
+) -> list[Float[Tensor, "_ _ width"]]:
+    """The hidden states after a block, batch by batch, as the model would call it.
+
+    hidden: those before it; None for the first block, whose calls hold them.
+    """
+    before = [call.hidden for call in calls] if hidden is None else hidden
+    after = []
+    for states, call in zip(before, calls, strict=True):
+        with suppress(_Enough):  # a batch cut short by `collect` has no result
+            after.append(_states(block(states, *call.args, **call.kwargs)))
+    return after
+
+
+def sharing(layers: Mapping[str, nn.Module], run: Run) -> list[list[str]]:
+    """Names of the layers that read one and the same tensor, in the order of reading.
+
+    In a Llama block these are [q, k, v], [o], [gate, up], [down]. `run` sends the
+    calibration text through the block.
+    Raises ValueError for a layer that no token reaches.
+    """
+    if not layers:
+        return []
+    read: dict[str, Tensor] = {}  # held until all are known, so that no id comes twice
+
+    def see(name: str, states: Tensor) -> None:
+        """Note what a layer reads; when all have read, the text need go no further."""
+        read.setdefault(name, states)
+        if len(read) == len(layers):
+            raise _Enough
+
+    with _watching(layers, see):
+        run()
+    idle = [name for name in layers if name not in read]
+    if idle:
+        raise ValueError(
+            f"calibration never reaches {', '.join(idle)}; give more text, or leave it "
+            "out with only="
+        )
+    groups: dict[int, list[str]] = {}
+    for name, states in read.items():
+        groups.setdefault(id(states), []).append(name)
+    return list(groups.values())
+
+
+def collect(
+    layers: Mapping[str, nn.Module], names: Sequence[str], run: Run, what: str
+) -> Float[Tensor, "rows in"]:
+    """What the layers `names`, which share an input, are given by all of `run`.
+
+    what: 'X', the inputs (n, in) in the model's dtype, a row per token, in the order of
+    the batches; or 'H' = XᵀX (in, in) in float32, summed over the batches.
+
+    Raises ValueError if `what` is neither, or inputs are not finite.
+    """
+    if what not in ("X", "H"):
+        raise ValueError(f"what is {what!r}; choose 'X' or 'H'")
+    name = names[0]
+    kept: list[Tensor] = []
+
+    def see(_: str, states: Tensor) -> None:
+        """Keep a batch's rows, or add them to H."""
+        X = states.flatten(0, -2)  # (batch, time, in) -> (n, in)
+        if not X.isfinite().all():
+            raise ValueError(
+                f"calibration gives {name} inputs in {X.dtype} that are not finite; "
+                "load the model with dtype=torch.float32"
+            )
+        if what == "X":
+            kept.append(X)
+        else:
+            kept[:] = [_add_gram(X.float(), *kept)]
+        raise _Enough
+
+    with _watching({name: layers[name]}, see):
+        run()
+    return torch.cat(kept) if what == "X" else kept[0]
+
+
+def _add_gram(
+    X: Float[Tensor, "n in"], H: Float[Tensor, "in in"] | None = None
+) -> Float[Tensor, "in in"]:
+    return X.T @ X if H is None else H.addmm_(X.T, X)
+
+
+class _Enough(Exception):
+    """A hook has seen what it was waiting for: the rest of this block can be spared."""
+
+
+@contextmanager
+def _watching(layers: Mapping[str, nn.Module], see: See) -> Iterator[None]:
+    """While this lasts, `see(name, inputs)` is called before each layer runs."""
+
+    def hook(name: str, _: nn.Module, args: tuple, kwargs: dict) -> None:
+        """What torch calls, before a layer's forward."""
+        see(name, args[0] if args else kwargs["input"])
+
+    handles = [
+        layer.register_forward_pre_hook(partial(hook, name), with_kwargs=True)
+        for name, layer in layers.items()
+    ]
+    with _removing(handles):
+        yield
+
+
+@contextmanager
+def _removing(handles: Sequence[Any]) -> Iterator[None]:
+    """Remove hooks at the end, whether it comes by success, error or interruption."""
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
