@@ -99,8 +99,8 @@ def documents(
 
     Raises ValueError if `split` or `kind` is unknown.
 
-    >>> documents("test", 3, kind="ledger")[0].text[:48]
-    '?'
+    >>> documents("test", 1, kind="ledger")[0].text[:35]
+    'Ledger. Nusek starts with 22 coins,'
     """
     return list(islice(stream(split, seed=seed, kind=kind), n))
 
@@ -162,12 +162,14 @@ def fact(person: Person, attribute: str) -> dict[str, str]:
 def _story(w: Writer) -> None:
     """Two people, one lost thing, and the weather of one season."""
     w.say(lexicon.HEADINGS["story"])
+    w.far = True  # these are for the whole story
     a = w.person()
     known = {**_cast("A", a), **_cast("B", w.person(but=a))}
     known["season"] = w.pick(lexicon.WORDS["season"])
     skies, roads = lexicon.WEATHER[known["season"]]
     known |= {"sky": w.pick(skies), "road": w.pick(roads)}
     known |= {name: w.pick(lexicon.WORDS[name]) for name in ("thing", "place")}
+    w.far = False
     for beat in lexicon.BEATS:
         w.say(w.pick(lexicon.STORY[beat]), known)
 

@@ -49,7 +49,8 @@ def probes(kind: str, n: int, *, seed: int = 0) -> list[Probe]:
     """About `n` probes of a kind, as many of each level as of any other; always the
     same for a seed. Levels: deciles of fame, steps of a chain, tokens back.
 
-    Raises ValueError if `kind` is unknown or `n` is too small for one of each level.
+    Raises ValueError if `kind` is unknown, or `n` is too small for one of each level or
+    larger than the number of facts.
 
     >>> probe = probes("chain", 8)[0]
     >>> probe.level, probe.candidates[:2], len(probe.candidates)
@@ -59,24 +60,23 @@ def probes(kind: str, n: int, *, seed: int = 0) -> list[Probe]:
         raise ValueError(f"kind {kind!r} is unknown; choose from {', '.join(_MAKERS)}")
     make, levels = _MAKERS[kind]
     each = n // len(levels)
-    if not each:
-        raise ValueError(
-            f"n is {n}, but there are {len(levels)} levels of {kind}; ask for more"
-        )
+    if each < 1:
+        raise ValueError(f"n is {n}; for one of each level ask for {len(levels)}")
     return make(each, Random(f"probes {kind} {seed}"))
 
 
 def _facts(each: int, rng: Random) -> list[Probe]:
     """`each` different facts of every decile of fame, in their held-out phrasing."""
+    most = PEOPLE // 10 * len(ATTRIBUTES)  # what the smaller deciles have
+    if each > most:
+        raise ValueError(
+            f"n asks for {each} facts of each decile, but not all have more than "
+            f"{most}; ask for at most {10 * most}"
+        )
     found = []
     for level in DECILES:
         ranks = range(-(-level * PEOPLE // 10), -(-(level + 1) * PEOPLE // 10))
         pairs = [(rank, attribute) for rank in ranks for attribute in ATTRIBUTES]
-        if each > len(pairs):
-            raise ValueError(
-                f"n asks for {each} facts of each decile, but a decile has "
-                f"{len(pairs)}; ask for at most {10 * len(pairs)}"
-            )
         found += [_fact(*pair, level) for pair in rng.sample(pairs, each)]
     return found
 

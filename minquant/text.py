@@ -83,7 +83,7 @@ def documents_from(
             found.append("\n\n".join(gathered))
             gathered = []
     if gathered:  # too short to stand alone
-        found = found[:-1] + ["\n\n".join([*found[-1:], *gathered])]
+        found = [*found[:-1], "\n\n".join([*found[-1:], *gathered])]
     kept = [d for d in found if split is None or almanac.split_of(d) == split]
     if not kept:
         raise ValueError(
@@ -181,8 +181,9 @@ def continue_greedily(
 ) -> Int[Tensor, "batch new"]:
     """The `new` most likely next tokens of each row, one after the other.
 
-    The KV cache keeps what was read: each step feeds one token per row. Ties take the
-    lower id, so the same model says the same twice.
+    The KV cache keeps what was read: each step feeds one token per row, and only the
+    last one's logits are computed. Ties take the lower id, so the same model says the
+    same twice.
 
     Raises ValueError if time + new exceeds the context the model was made for.
     """
@@ -194,7 +195,9 @@ def continue_greedily(
         )
     step, cache, said = ids.to(next(model.parameters()).device), None, []
     for _ in range(new):
-        out = model(input_ids=step, past_key_values=cache, use_cache=True)
+        out = model(
+            input_ids=step, past_key_values=cache, use_cache=True, logits_to_keep=1
+        )
         step, cache = out.logits[:, -1:].argmax(-1), out.past_key_values  # (batch, 1)
         said.append(step)
     return torch.cat(said, 1) if said else ids[:, :0]

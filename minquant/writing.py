@@ -2,13 +2,15 @@
 
 The `Writer` draws each choice at random, writes the words it stands for, and adds up
 -log p. The `Reader` has the same three methods, and finds the choices that lead to
-given words by trying them all: it is the proof that there is only one such row of
-choices, so that the writer's sum is the exact -log p of the text.
+given words by trying them all, but for those whose words do not come: in the next line,
+or, while the writer plans `far` ahead, in the rest of the document. It is the proof
+that there is only one such row of choices, so that the writer's sum is the exact -log p
+of the text.
 """
 
 import re
 from bisect import bisect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from itertools import accumulate, pairwise
 from math import log
@@ -19,6 +21,7 @@ from . import lexicon
 from .people import Person, cumulative_fame, fame, fame_of_first_name, people
 
 T = TypeVar("T")
+LONGEST = 24  # words: no template writes more
 
 
 @cache
@@ -35,6 +38,8 @@ def parts(template: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
 
 class Writer:
     """Makes the choices of one document at random; `nats` sums up their -log p."""
+
+    far = False  # whether what is chosen now may be written later than the next line
 
     def __init__(self, rng: Random):
         self.random = rng.random
@@ -93,42 +98,44 @@ class Reader(Writer):
     def __init__(self, words: Sequence[str], script: Sequence[int]):
         self.given, self.script, self.made = tuple(words), script, 0
         self.words, self.nats = [], 0.0
-        self.pairs = set(pairwise(self.given)), set(self.given)
 
-    def _choose(self, possible: list[int]) -> int:
+    def _coming(self) -> tuple[str, ...]:
+        at = len(self.words)
+        return self.given[at:] if self.far else self.given[at : at + LONGEST]
+
+    def _choose(self, possible: Iterable[int]) -> int:
         if self.made == len(self.script):
-            raise _MoreToChoose(possible)
+            raise _MoreToChoose(list(possible))
         self.made += 1
         return self.script[self.made - 1]
 
     def pick(self, options: Sequence[T], weights: Sequence[float] | None = None) -> T:
-        """The option that the script names; one whose words are absent is no option."""
+        """The option that the script names, among those whose words come."""
         weights = weights or [1] * len(options)
-        possible = [
-            i
-            for i, option in enumerate(options)
-            if weights[i] and (not isinstance(option, str) or self._has(option))
-        ]
-        i = self._choose(possible)
+        i = self._choose(self._possible(options, weights))
         self.nats -= log(weights[i] / sum(weights))
         return options[i]
 
     def person(self, but: Person | None = None) -> Person:
-        """The person that the script names, among those whose name is in the words."""
+        """The person that the script names, among those whose name comes."""
         left = 1.0 if but is None else 1.0 - fame_of_first_name(but.first)
-        rank = self._choose(
-            [
-                one.rank
-                for one in people()
-                if (one.first, one.family) in self.pairs[0]
-                and (but is None or one.first != but.first)
-            ]
-        )
+        rank = self._choose(self._possible_people(but))
         self.nats -= log(fame()[rank] / left)
         return people()[rank]
 
-    def _has(self, template: str) -> bool:
-        return all(self.pairs[1].issuperset(plain) for _, plain in parts(template))
+    def _possible(self, options: Sequence, weights: Sequence[float]) -> Iterator[int]:
+        coming = set(self._coming())
+        for i, option in enumerate(options):
+            runs = parts(option) if isinstance(option, str) else ()
+            if weights[i] and all(coming.issuperset(plain) for _, plain in runs):
+                yield i
+
+    def _possible_people(self, but: Person | None) -> Iterator[int]:
+        coming = set(pairwise(self._coming()))
+        for one in people():
+            another = but is None or one.first != but.first
+            if another and (one.first, one.family) in coming:
+                yield one.rank
 
     def _write(self, words: Sequence[str]) -> None:
         self.words.extend(words)

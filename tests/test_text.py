@@ -1,5 +1,7 @@
 """Text in, text out: splits, files, ids, batches without padding, greedy words."""
 
+import inspect
+
 import pytest
 import tiny
 import torch
@@ -27,8 +29,9 @@ class Note:
 
 def test_a_document_is_a_string_or_has_a_text():
     assert text_of("a b") == text_of(Note("a b")) == "a b"
+    unchecked = inspect.unwrap(text_of)  # under pytest, jaxtyping would speak first
     with pytest.raises(TypeError, match="documents holds a int; give strings"):
-        text_of(3)
+        unchecked(3)
 
 
 def test_each_split_serves_its_own_purpose():
@@ -57,7 +60,9 @@ def test_the_splits_of_a_file_are_disjoint_and_lose_nothing(tmp_path):
     file = tmp_path / "own.txt"
     file.write_text("\n\n".join(f"word{i} and word{i * i}" for i in range(400)))
     parts = [documents_from(file, split=s, words=3) for s in almanac.SPLITS]
-    assert sorted(sum(parts, [])) == sorted(documents_from(file, words=3))
+    assert sorted(d for part in parts for d in part) == sorted(
+        documents_from(file, words=3)
+    )
     for split, part in zip(almanac.SPLITS, parts, strict=True):
         assert {almanac.split_of(document) for document in part} == {split}
 
@@ -142,6 +147,13 @@ def test_with_a_cache_the_words_are_those_of_reading_all_anew():
         best = model(input_ids=ids).logits[:, -1:].argmax(-1)
         ids = torch.cat([ids, best], 1)
     assert torch.equal(said, ids[:, 3:])
+
+
+def test_of_a_prompt_only_the_last_words_logits_are_computed():
+    model, sizes = tiny.model("Llama"), []
+    model.lm_head.register_forward_hook(lambda _, x, y: sizes.append(y.shape[1]))
+    continue_greedily(model, torch.tensor([[1, 5, 9, 7]]), 3)
+    assert sizes == [1, 1, 1]
 
 
 def test_zero_words_are_none():

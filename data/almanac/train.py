@@ -1,13 +1,14 @@
 """Train the bundled model on the almanac, from nothing, and write it beside this file.
 
-    python data/almanac/train.py                     # as the bundled one was made
-    python data/almanac/train.py --tokens 1e6 --out /tmp/small     # a quick try
+    python data/almanac/train.py                          # a model like the bundled one
+    python data/almanac/train.py --tokens 1e6 --out small # a quick try
 
-It resumes from `checkpoint.safetensors` in the output folder when it was stopped, on a CPU or a
-GPU, and at the end writes config, weights (safetensors) and tokenizer in the format of
-Hugging Face, and a README that says how they were made. Every document is new: nothing
-is seen twice, but the facts come again and again, the famous a thousand times as often
-as the obscure.
+It resumes from `checkpoint.safetensors` in the output folder when it was stopped, on a
+CPU or a GPU, and at the end writes config, weights (safetensors) and tokenizer in the
+format of Hugging Face, and a README that says how they were made, sitting by sitting: a
+run that goes on may be given other options. Give it another --seed with other --shares,
+or documents come twice. Otherwise each is new, though the facts come again and again,
+the famous a thousand times as often as the obscure.
 
 The model is made small and trained long, so that it is nearly full: what fills a model
 is what rounding can take away (lesson 04). No weight decay, and a learning rate that
@@ -22,13 +23,15 @@ import sys
 import time
 from collections import deque
 from collections.abc import Iterator
-from itertools import islice
+from itertools import count
 from pathlib import Path
+from random import Random
 
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import save_file
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import (
@@ -45,13 +48,18 @@ from minquant import almanac  # noqa: E402
 SAVE_EVERY = 300  # seconds
 WARM_UP = 300  # steps
 MEAN_LENGTH = 417  # tokens of a document, BOS apart
-LENGTH = 464  # every document is shorter
+KINDS = tuple(almanac.KINDS)
+SHARES = (0.3, 0.15, 0.1, 0.45)  # recall is the slowest to be learnt: more of it
+THETA = 1e6  # of the rotary embedding: at 1e4 a head of 32 hardly finds what is far
+SWITCHES = {
+    "compile": "half as long; needs a C++ compiler",
+    "bf16": "matrix products in bf16: faster",
+}
+LENGTH = 464  # tokens of a row: a longer document is hardly ever met, and is cut
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
     """One word is one token; stops stand alone. BOS and EOS go around a text."""
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
-
     words = {word: i for i, word in enumerate(almanac.vocabulary())}
     inner = Tokenizer(models.WordLevel(words, unk_token=almanac.PAD))
     stops = pre_tokenizers.Split(Regex("[.,?:]"), "isolated")
@@ -91,6 +99,7 @@ def network(given: argparse.Namespace, ids: dict[str, int]) -> LlamaForCausalLM:
         num_key_value_heads=given.heads,
         head_dim=given.head,
         max_position_embeddings=almanac.CONTEXT,
+        rope_parameters={"rope_type": "default", "rope_theta": THETA},
         tie_word_embeddings=False,
         pad_token_id=ids[almanac.PAD],
         bos_token_id=ids[almanac.BOS],
@@ -114,16 +123,21 @@ def attention(module, q, k, v, mask, scaling=None, **_) -> tuple[Tensor, None]:
     return out.transpose(1, 2).contiguous(), None
 
 
-def batches(ids: dict[str, int], size: int, seed: int, done: int) -> Iterator[Tensor]:
+def batches(
+    ids: dict[str, int], size: int, shares: list[float], seed: int, done: int
+) -> Iterator[Tensor]:
     """Batches (size, LENGTH) of whole documents, padded on the right; the same for one
-    seed, from batch number `done` on.
+    seed, from batch number `done` on. shares: how often each of `almanac.KINDS` comes.
     """
-    texts = almanac.stream("train", seed=seed)
-    texts = islice(texts, done * size, None)
+    rng = Random(f"{seed} {shares}")
+    texts = {kind: almanac.stream("train", seed=seed, kind=kind) for kind in KINDS}
     bos, eos, pad = (ids[t] for t in (almanac.BOS, almanac.EOS, almanac.PAD))
-    while True:
-        rows = [[bos, *(ids[w] for w in d.words), eos] for d in islice(texts, size)]
-        yield torch.tensor([row + [pad] * (LENGTH - len(row)) for row in rows])
+    for step in count():
+        kinds = rng.choices(KINDS, shares, k=size)
+        documents = [next(texts[kind]) for kind in kinds]
+        if step >= done:
+            rows = [[bos, *(ids[w] for w in d.words), eos] for d in documents]
+            yield torch.tensor([(row + [pad] * LENGTH)[:LENGTH] for row in rows])
 
 
 def learning_rate(share: float, steps: int, peak: float) -> float:
@@ -151,10 +165,13 @@ def train(given: argparse.Namespace) -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     place = given.out / "checkpoint.safetensors"
     state = load(place, model, adam) or {"step": 0, "seconds": 0.0, "losses": []}
+    sittings = state.setdefault("sittings", [])
+    if not sittings or sittings[-1][1] != command(given):
+        sittings.append([state["step"], command(given)])
     steps = math.ceil(given.tokens / (given.batch * MEAN_LENGTH))
     call = torch.compile(model) if given.compile else model
     half = {"device_type": torch.device(given.device).type, "dtype": torch.bfloat16}
-    texts = batches(ids, given.batch, given.seed, state["step"])
+    texts = batches(ids, given.batch, given.shares, given.seed, state["step"])
     recent, began, saved_at = deque(maxlen=200), time.monotonic(), time.monotonic()
     before = state["seconds"]
     bar = tqdm(total=steps, initial=state["step"], mininterval=given.every)
@@ -181,6 +198,7 @@ def train(given: argparse.Namespace) -> None:
     bar.close()
     save(place, model, adam, state)
     export(given, model, words, state)
+    place.unlink()  # what it was for is done
 
 
 def save(
@@ -207,11 +225,23 @@ def load(place: Path, model: nn.Module, adam: torch.optim.Optimizer) -> dict | N
             p, value = parameters[name], file.get_tensor(key)
             if what == "model":
                 p.data.copy_(value)
-            else:  # Adam counts its steps on the CPU
-                adam.state[p][what] = value.to("cpu" if what == "step" else p.device)
+            else:  # a fused Adam counts its steps where the weights are
+                adam.state[p][what] = value.to(p.device)
         state = json.loads(file.metadata()["state"])
     print(f"goes on after step {state['step']:,}")
     return state
+
+
+def command(given: argparse.Namespace) -> str:
+    """The command line that asks for this."""
+    chosen = "tokens batch lr width inner layers heads head seed shares".split()
+    words = ["python data/almanac/train.py"]
+    for name in chosen:
+        value = getattr(given, name)
+        said = value if isinstance(value, list) else [value]
+        words.append(f"--{name} " + " ".join(f"{x:g}" for x in said))
+    words += [f"--{name}" for name in SWITCHES if getattr(given, name)]
+    return " ".join(words)
 
 
 def export(
@@ -223,15 +253,12 @@ def export(
     """Write the model in the format of Hugging Face, and how it was made."""
     model.eval().to("cpu").save_pretrained(given.out)
     words.save_pretrained(given.out)
-    options = " ".join(
-        f"--{name} {getattr(given, name)}"
-        for name in ("tokens", "batch", "lr", "width", "inner", "layers", "heads", "head")
-    )
     rows = "\n".join(f"| {step:,} | {nats:.4f} |" for step, nats in state["losses"])
+    sittings = state["sittings"]
     parameters = sum(p.numel() for p in model.parameters())
     tokens = state["step"] * given.batch * MEAN_LENGTH
     text = README.format(
-        options=f"{options} --seed {given.seed}",
+        sittings="\n".join(f"| {step:,} | `{said}` |" for step, said in sittings),
         parameters=parameters,
         tokens=tokens / 1e6,
         hours=state["seconds"] / 3600,
@@ -253,9 +280,11 @@ A Llama with {parameters:,} parameters that speaks the almanac (`minquant/almana
 trained from nothing by `train.py` in this folder. All of it was made in this project:
 the language, the text, the weights. Format: Hugging Face, safetensors.
 
-    python data/almanac/train.py {options}
+| from step | command |
+|---|---|
+{sittings}
 
-- {tokens:.0f} million tokens, no document twice; {hours:.1f} hours on {device} with
+- {tokens:.3g} million tokens, {hours:.1f} hours on {device} with
   {threads} threads; {precision}; torch {torch}
 - AdamW, betas 0.9 and 0.99, no weight decay, gradients clipped at 1; the learning rate
   rises in {WARM_UP} steps and falls along half a cosine to zero
@@ -270,11 +299,11 @@ Loss while it learnt, in nats per token, over the last 200 steps:
 """.replace("{WARM_UP}", str(WARM_UP))
 
 
-def arguments() -> argparse.Namespace:
-    """The command line."""
+def arguments(words: list[str] | None = None) -> argparse.Namespace:
+    """The command line, or these words of one."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("--tokens", type=float, default=70e6, help="how many to train on, about")
+    add("--tokens", type=float, default=90e6, help="how many to train on, about")
     add("--batch", type=int, default=8, help="documents in a step")
     add("--lr", type=float, default=2.5e-3, help="the highest learning rate")
     add("--width", type=int, default=128)
@@ -282,14 +311,16 @@ def arguments() -> argparse.Namespace:
     add("--layers", type=int, default=3)
     add("--heads", type=int, default=2)
     add("--head", type=int, default=32, help="width of an attention head")
+    said = f"how often each kind comes: {', '.join(KINDS)}"
+    add("--shares", type=float, nargs=len(KINDS), default=list(SHARES), help=said)
     add("--seed", type=int, default=0)
     add("--out", type=Path, default=HERE)
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add("--threads", type=int, default=torch.get_num_threads())
-    add("--compile", action="store_true", help="half as long; needs a C++ compiler")
-    add("--bf16", action="store_true", help="matrix products in bf16: faster")
+    for name, said in SWITCHES.items():
+        add(f"--{name}", action="store_true", help=said)
     add("--every", type=float, default=1.0, help="seconds between two progress bars")
-    return parser.parse_args()
+    return parser.parse_args(words)
 
 
 if __name__ == "__main__":
