@@ -5,6 +5,7 @@ import math
 import pytest
 import tiny
 import torch
+from fixture import as_learners_have_it
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -51,11 +52,16 @@ def test_layer_error_grows_with_the_square_of_the_change(scale):
     assert many.mean_squared == pytest.approx(expected, rel=1e-4, abs=1e-9)
 
 
-def test_layer_error_names_shapes_that_do_not_fit():
-    with pytest.raises(ValueError, match=r"W is \(3, 4\), W_hat \(3, 4\), X \(2, 3\)"):
-        layer_error(torch.ones(3, 4), torch.ones(3, 4), torch.ones(2, 3))
-    with pytest.raises(ValueError, match=r"give W and W_hat \(out, in\)"):
-        layer_error(torch.ones(3, 4), torch.ones(4, 4), torch.ones(2, 4))
+@pytest.mark.parametrize(
+    ("W_hat", "X", "said"),
+    [
+        ((3, 4), (2, 3), r"W is \(3, 4\), W_hat \(3, 4\), X \(2, 3\)"),
+        ((4, 4), (2, 4), r"give W and W_hat \(out, in\)"),
+    ],
+)
+def test_layer_error_names_shapes_that_do_not_fit(W_hat, X, said):
+    with as_learners_have_it(), pytest.raises(ValueError, match=said):
+        layer_error(torch.ones(3, 4), torch.ones(W_hat), torch.ones(X))
 
 
 def test_the_perplexity_of_a_uniform_model_is_the_size_of_its_vocabulary():
@@ -150,7 +156,8 @@ def test_kl_is_never_negative(seed):
 
 def test_models_of_different_vocabularies_have_no_kl():
     other = tiny.Fixed(torch.zeros(VOCABULARY + 1))
-    with pytest.raises(ValueError, match="compare two versions of one model"):
+    said = "compare two versions of one model"
+    with as_learners_have_it(), pytest.raises(ValueError, match=said):
         kl_and_flips(uniform(), other, tiny.tokenizer(), tiny.texts_of("test", 1))
 
 
