@@ -2,12 +2,13 @@
 
     number_line    every number of some formats as a tick: dense near 0, sparse far out
     spacing        how far apart neighbours are, at every size: a staircase
+    reach          which powers of two weights need, and which a format has
     weighs         bytes of models of so many parameters, in formats of so many bits
 
 A floating-point format spends its patterns evenly over the *powers of two*: between 1
 and 2 lie as many numbers as between 1000 and 2000. An integer spends them evenly over
 the line. Which is better depends on how weights are spread (notebooks 02 and 08).
-Notebook 01 shows all three.
+Notebook 01 shows all four.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from jaxtyping import Float
 from matplotlib.axes import Axes
 
 from minquant import artists, palette
@@ -75,7 +77,7 @@ def spacing(names: Sequence[str] = ("fp4 e2m1", "fp8 e4m3", "bf16", "fp16")) -> 
     fig, ax = plot(
         "size of a number",
         "distance to the next number",
-        title="Each power of two doubles the distance; fewer fraction bits, more of it",
+        title="Steps double at each power of two, and halve with each fraction bit",
         height=380,
         right=110,
         left=86,
@@ -131,6 +133,54 @@ def _name_end(ax: Axes, name: str, stairs: dict, color: str) -> None:
         ax.text(x, y + 0.8, name, ha="right", va="bottom", **looks)
     else:
         ax.text(x + 0.3, y - 0.4, name, va="top", **looks)
+
+
+@palette.style()
+def reach(weights: Float[np.ndarray, " n"], names: Sequence[str] = NAMES) -> Picture:
+    """Which powers of two the sizes of weights lie in, and what each format has there.
+
+    Beneath the weights a bar for each format, from its smallest to its largest number,
+    pale where it is subnormal; beside it the share of weights that it makes 0.
+    """
+    sizes = np.abs(weights[weights != 0])
+    ends, left, wide = (-26, 18), 110, WIDTH - 110 - 170
+    fig = Picture(WIDTH, 190 + 32 * len(names) + 52)
+    top = fig.axes_at(left, 30, wide, 130, xlim=ends, xticks=[])
+    top.hist(np.log2(sizes), bins=range(ends[0], ends[1] + 1), color=palette.BLUE,
+             weights=np.full(len(sizes), 100 / len(weights)), rwidth=0.9)  # fmt: skip
+    top.set_ylabel("weights (%)")
+    fig.write(left, 12, "the sizes of the weights", weight="bold")
+    fig.write(left, 180, "the sizes that a format has; light: subnormal", weight="bold")
+    fig.write(WIDTH - 160, 180, "rounded to 0", weight="bold")
+    ax = fig.axes_at(left, 194, wide, 32 * len(names), xlim=ends, yticks=[])
+    ax.set(ylim=(len(names), 0), xlabel="size of a number")
+    ax.set_xticks(range(-24, 17, 4), [f"$2^{{{k}}}$" for k in range(-24, 17, 4)])
+    ax.spines["left"].set_visible(False)
+    said = []
+    for i, name in enumerate(names):
+        lost = _draw_reach(ax, i + 0.5, name, weights)
+        fig.write(left - 10, 194 + 32 * (i + 0.5), name, ha="right")
+        fig.write(WIDTH - 160, 194 + 32 * (i + 0.5), f"{lost:.1%} of the weights")
+        said.append(f"{name} {lost:.1%}")
+    middle = [f"2^{np.log2(q):.0f}" for q in np.quantile(sizes, [0.05, 0.95])]
+    fig.alt = (
+        f"The sizes of weights, nine in ten of them from {' to '.join(middle)}, above "
+        "the sizes that each format has. With no scale, so many weights become 0: "
+        f"{', '.join(said)}."
+    )
+    return fig
+
+
+def _draw_reach(ax: Axes, y: float, name: str, weights: np.ndarray) -> float:
+    """The bar of one format; returns the share of weights that it rounds to 0."""
+    above = FORMATS[name].values()
+    above = above[above > 0]
+    normal = getattr(FORMATS[name], "smallest_normal", above[0])
+    for low, high, color in (
+        (above[0], normal, palette.SKY), (normal, above[-1], palette.INK)
+    ):  # fmt: skip
+        ax.plot(np.log2([low, high]), [y, y], color=color, lw=9, solid_capstyle="butt")
+    return float((np.abs(weights) <= above[0] / 2).mean())
 
 
 @palette.style()

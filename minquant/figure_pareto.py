@@ -78,7 +78,8 @@ def error_against_bits(
     best = frontier(costs)
     bits, errors = [c.bits_per_weight for c in costs], [c.error for c in costs]
     ax.set(yscale="log", xlim=(min(bits) - 0.35, max(bits) + 0.35))
-    ax.set_ylim(min(errors) / 1.5, max(errors) * 1.8)
+    span = max(errors) / min(errors)
+    ax.set_ylim(min(errors) / 1.5, max(errors) * max(1.8, span**0.16))  # room for names
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     ax.yaxis.set_major_formatter(lambda y, _: f"{y:.4g}")
     ax.minorticks_off()

@@ -23,8 +23,8 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from .questions import Probe
 from .intervals import Difference, bootstrap, wilson
+from .questions import Probe
 from .text import continue_greedily, encode_prompt
 
 _TOKENS = 8192  # prompts times their length, in one batch

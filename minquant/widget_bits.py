@@ -32,14 +32,14 @@ def bits(name: str = "fp16", x: float = 0.1) -> Dashboard:
     form = FORMATS[name]
     picture = BitsPicture(form, form.encode(x), x)
 
-    def draw(number: State) -> Frame:
+    def _draw(number: State) -> Frame:
         name, pattern, asked, trouble = number
         if trouble:
             raise ValueError(trouble)
         picture.update(FORMATS[name], pattern, asked)
         return Frame(picture.fig, _words(FORMATS[name], pattern, asked), _facts(name))
 
-    return Dashboard(draw, {"number": BitBoard(name, x)})
+    return Dashboard(_draw, {"number": BitBoard(name, x)})
 
 
 class BitBoard(Control):

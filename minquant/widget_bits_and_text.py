@@ -23,15 +23,18 @@ from torch import nn
 
 from minquant import grids, palette, rtn
 from minquant.anatomy import Size, linear_layers, size
-from minquant.evaluate import perplexity
+from minquant.evaluate import accuracy, perplexity
 from minquant.figure_shrinking import WIDTHS, ShrinkingPicture, Shrunk
 from minquant.model import quantize
+from minquant.questions import Probe
 from minquant.ruling import number
 from minquant.text import HasText, generate
 from minquant.widget_controls import integer
 from minquant.widgets import Dashboard, Frame
 
-Questions = Mapping[str, tuple[str, str]]  # name to a prompt and its answer
+Question = Probe | tuple[str, str]  # of the almanac, or a prompt and its answer
+Questions = Mapping[str, Question]
+TAIL = 70  # characters of a prompt that are shown, its last ones
 GRIDS = {
     "absmax": grids.absmax,
     "symmetric, full": grids.symmetric_full,
@@ -43,8 +46,9 @@ class Shrinker:
     """The model at any width: called with bits, it gives a `Shrunk`, and remembers it.
 
     documents: a few test documents to measure the loss on. questions: name to a prompt
-    and the words that answer it. grid: which of GRIDS. new: how many tokens to write.
-    16 bits are fp16 itself; below, every matrix is rounded, per channel.
+    and the words that answer it, or to a probe of the almanac. grid: which of GRIDS.
+    new: how many tokens to write. 16 bits are fp16 itself; below, every matrix is
+    rounded, per channel.
     """
 
     def __init__(
@@ -86,14 +90,21 @@ class Shrinker:
 
     def _measure(self, bits: int, twin: nn.Module, weighs: Size) -> Shrunk:
         loss = perplexity(twin, self.tokenizer, self.documents, progress=False)
-        answers, right = [], []
-        for prompt, answer in self.questions.values():
-            wanted = _words(answer)
-            said = _words(generate(twin, self.tokenizer, prompt, len(wanted) + 3))
-            answers.append(" ".join(said[: len(wanted)]))
-            right.append(said[: len(wanted)] == wanted)
         said = generate(twin, self.tokenizer, self.prompt, self.new)
-        return Shrunk(bits, weighs, loss.nats, said, tuple(answers), tuple(right))
+        asked = [self._ask(twin, question) for question in self.questions.values()]
+        answers, right = zip(*asked, strict=True) if asked else ((), ())
+        return Shrunk(bits, weighs, loss.nats, said, answers, right)
+
+    def _ask(self, twin: nn.Module, question: Question) -> tuple[str, bool]:
+        """What a model answers to a question, and whether that is right."""
+        if isinstance(question, Probe):
+            found = accuracy(twin, self.tokenizer, [question], progress=False)
+            return found.said[0], bool(found.correct[0])
+        prompt, answer = question
+        wanted = _words(answer)
+        room = 2 * len(wanted) + 3  # a stop is a token too, and a word may be several
+        said = _words(generate(twin, self.tokenizer, prompt, room))[: len(wanted)]
+        return " ".join(said), said == wanted
 
 
 def bits_and_text(
@@ -112,13 +123,13 @@ def bits_and_text(
     picture = ShrinkingPicture(whole, list(questions))
     panel = lru_cache(maxsize=32)(partial(_panel, whole, prompt, questions))
 
-    def draw(bits: int) -> Frame:
+    def _draw(bits: int) -> Frame:
         tried[bits] = shrink(bits)
         picture.update(tried[bits], tried)
         return Frame(picture.fig, _summary(whole, tried[bits]), panel(tried[bits]))
 
     low, high = WIDTHS[0], WIDTHS[-1]
-    return Dashboard(draw, {"bits": integer("bits", start, low, high, lazy=True)})
+    return Dashboard(_draw, {"bits": integer("bits", start, low, high, lazy=True)})
 
 
 def changed(before: str, after: str) -> list[tuple[str, bool]]:
@@ -170,7 +181,7 @@ def _panel(whole: Shrunk, prompt: str, questions: Questions, now: Shrunk) -> str
         for title, text in (("in 16 bits", left), (f"in {now.bits} bits", right))
     )
     rows = "".join(
-        _row(name, *question, answer, good)
+        _row(name, *_read(question), answer, good)
         for (name, question), answer, good in zip(
             questions.items(), now.answers, now.right, strict=True
         )
@@ -193,6 +204,16 @@ def _marked(word: str) -> str:
     look = f"background:{palette.HIGHLIGHT};color:{palette.INK};"
     look += f"border-bottom:2px solid {palette.VERMILION}"
     return f'<mark style="{look}"><b>{html.escape(word)}</b></mark>'
+
+
+def _read(question: Question) -> tuple[str, str]:
+    """The end of a question's prompt as one writes it, and its answer."""
+    if isinstance(question, Probe):
+        question = question.prompt, " ".join(question.answer)
+    prompt = re.sub(r" ([.,?:])", r"\1", question[0])
+    if len(prompt) > TAIL:
+        prompt = "… " + prompt[-TAIL:].split(" ", 1)[-1]
+    return prompt, question[1]
 
 
 def _row(name: str, prompt: str, answer: str, said: str, good: bool) -> str:

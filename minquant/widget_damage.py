@@ -112,7 +112,7 @@ def damage(
         raise ValueError(f"start is {start!r}; choose a ruler of {', '.join(rulers)}")
     picture, tried = DamagePicture(rulers, whole), {}
 
-    def draw(bits: int, ruler: str) -> Frame:
+    def _draw(bits: int, ruler: str) -> Frame:
         key = bits, ruler
         if key not in tried:
             tried[key] = measure(bits, ruler)
@@ -123,7 +123,7 @@ def damage(
         )
 
     return Dashboard(
-        draw,
+        _draw,
         {
             "bits": integer("bits", start[0], 2, 8, lazy=True),
             "ruler": choice("one for", start[1], list(rulers)),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minquant.figure_formats import number_line, size, spacing, weighs
+from minquant.figure_formats import number_line, reach, size, spacing, weighs
 from minquant.floats import FORMATS
 
 
@@ -40,6 +40,29 @@ def test_the_stairs_are_the_distances_between_neighbours():
         assert numbers[numbers > at].min() - at == 2.0**gap
     assert x[-1] == pytest.approx(np.log2(448))
     assert "fp8 e4m3 2^-3" in fig.alt
+
+
+def test_a_format_reaches_from_its_smallest_number_to_its_largest():
+    fig = reach(np.array([1.0, -0.5, 0.0]), ["fp8 e4m3", "int8"])
+    ends = [2.0 ** line.get_xdata() for line in fig.axes[1].lines]
+    np.testing.assert_allclose(ends, [[2**-9, 2**-6], [2**-6, 448], [1, 1], [1, 127]])
+
+
+def test_what_becomes_0_is_what_the_format_rounds_to_0():
+    weights = np.array([0.0, 0.25, -0.26, 0.5, -0.51, 3.0, 1e-9, -1e-3])
+    names = ["fp4 e2m1", "int8", "fp8 e4m3", "fp16"]
+    fig = reach(weights, names)
+    for name in names:
+        form = FORMATS[name]
+        lost = np.mean([form.decode(form.encode(w)) == 0 for w in weights])
+        assert f"{name} {lost:.1%}" in fig.alt
+        assert f"{lost:.1%} of the weights" in words(fig)
+
+
+def test_the_columns_are_shares_of_the_weights():
+    fig = reach(np.array([0.5, 0.75, 1.0, 2.0, -2.0, 0.0, 0.0, 0.0]), ["fp16"])
+    bars = {round(p.get_x()): p.get_height() for p in fig.axes[0].patches}
+    assert (bars[-1], bars[0], bars[1], bars[2]) == (25, 12.5, 25, 0)
 
 
 def test_a_model_weighs_its_parameters_times_bits_over_eight():

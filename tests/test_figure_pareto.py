@@ -47,6 +47,14 @@ def test_every_dot_is_named_by_its_ruler_and_every_line_by_its_width():
     assert len(few) == 4
 
 
+@pytest.mark.parametrize("least", [0.4, 1e-4])
+def test_names_stay_beneath_the_title(least):
+    fig = error_against_bits([Cost(2, "tensor", 2.0, 1.0), Cost(4, "row", 4.1, least)])
+    fig.canvas.draw()
+    tops = [t.get_window_extent().y1 for t in fig.axes[0].texts]
+    assert max(tops) <= fig.axes[0].bbox.y1
+
+
 def test_the_alt_text_lists_the_frontier():
     alt = error_against_bits(COSTS).alt
     assert "4 ways to quantize, from 3 to 4 bits" in alt

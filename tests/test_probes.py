@@ -4,8 +4,8 @@ import pytest
 import tiny
 import torch
 
-from minquant.questions import Probe
 from minquant.probes import Accuracy, Share, accuracy, compare_accuracy
+from minquant.questions import Probe
 
 CHAIN = {"a": "b", "b": "c", "c": "d", "x": "y"}
 

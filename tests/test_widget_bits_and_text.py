@@ -9,7 +9,8 @@ import torch
 
 from minquant import grids, model, rtn
 from minquant.anatomy import size
-from minquant.evaluate import perplexity
+from minquant.evaluate import accuracy, perplexity
+from minquant.questions import Probe
 from minquant.text import generate
 from minquant.widget_bits_and_text import Shrinker, bits_and_text, changed
 
@@ -109,6 +110,36 @@ def test_only_words_that_are_others_count_as_changed():
     ]  # fmt: skip
     assert not any(new for _, new in changed("a b", "a b"))
     assert all(new for _, new in changed("", "a b"))
+
+
+def test_a_probe_is_asked_as_everywhere(whole):
+    probe = Probe("a b", ("c",), 2, "fact", 0, 0.5, (("c",), ("d",)))
+    shrink = Shrinker(
+        *whole, tiny.texts_of("test", 2), prompt=PROMPT, questions={"one": probe}, new=3
+    )
+    found = accuracy(*whole, [probe], progress=False)
+    assert shrink(16).answers == found.said
+    assert shrink(16).right == (bool(found.correct[0]),)
+
+
+def test_an_answer_s_words_are_compared_and_not_its_stops(whole):
+    said = generate(*whole, "a b c", 3)
+    for answer, right in ((f"{said}.", True), (f"{said} never", False)):
+        asked = {"one": ("a b c", answer)}
+        texts = tiny.texts_of("test", 2)
+        shrink = Shrinker(*whole, texts, prompt=PROMPT, questions=asked, new=3)
+        assert shrink(16).right == (right,)
+
+
+def test_of_a_long_question_its_end_is_shown(whole):
+    asked = {"one": (" ".join("ab" for _ in range(50)) + " where ?", "x")}
+    shrink = Shrinker(
+        *whole, tiny.texts_of("test", 2), prompt=PROMPT, questions=asked, new=3
+    )
+    shown = text(bits_and_text(shrink, prompt=PROMPT, questions=asked).frame.details)
+    assert "… ab ab" in shown
+    assert "ab where?" in shown
+    assert 15 < shown.count("ab") < 25
 
 
 def test_a_text_of_the_model_cannot_become_html(shrink):
