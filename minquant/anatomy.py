@@ -7,7 +7,7 @@
 
 In a Llama of L layers these are 7 L matrices: q, k, v and o of the attention; gate, up
 and down of the MLP. Embeddings, norms and the last projection (lm_head) are left out:
-they are few, or one with the embeddings.
+in a large model they are few.
 """
 
 from dataclasses import dataclass

@@ -29,7 +29,7 @@ BAR = (LEFT, 34, WIDTH - LEFT - 30, 34)  # left, top, width, height
 LOSS = (LEFT, 126, WIDTH - LEFT - 30, 130)
 ROW = 28
 WIDTHS = range(2, 17)
-LEAST, MOST = 1e-4, 10.0  # nats per token: the ends of the axis of the loss
+LEAST, MOST = 1e-4, 100.0  # nats per token: the ends of the axis of the loss
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class ShrinkingPicture:
 
     def _set_axes(self) -> None:
         self.loss.set(ylim=(LEAST / 1.6, MOST), xticks=[])
-        ticks = [LEAST, 1e-3, 1e-2, 0.1, 1.0, MOST]
+        ticks = [LEAST, 1e-3, 1e-2, 0.1, 1.0, 10.0, MOST]
         self.loss.set_yticks(ticks, ["≤ 0.0001", *map("{:g}".format, ticks[1:])])
         self.loss.minorticks_off()
         self.loss.grid(axis="y", color=palette.HAIRLINE)
