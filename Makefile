@@ -54,7 +54,7 @@ readme: env  ## print README's example and save its pictures anew
 	$(BIN)/python $(NOTEBOOKS) pictures
 
 bench: env  ## measure: $(BENCH), or BENCH="name ..." of benchmarks/
-	for name in $(BENCH); do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	missed=0; for name in $(BENCH); do $(BIN)/python benchmarks/$$name.py || missed=1; done; exit $$missed
 
 lint: env  ## ruff: style and format
 	$(BIN)/ruff check .

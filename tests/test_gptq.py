@@ -348,11 +348,8 @@ def test_a_whole_model_is_quantized_with_what_the_method_asks_for():
     assert list(report) == list(layers)
     for name, layer in layers.items():
         assert torch.equal(layer.weight, report[name].dequantize())
-    name, inputs = "model.layers.0.self_attn.q_proj", []
-    old[name].register_forward_pre_hook(lambda _, x: inputs.append(x[0].flatten(0, -2)))
-    for ids in batches:
-        before(input_ids=ids)
-    X, W = torch.cat(inputs), old[name].weight
+    name = "model.layers.0.self_attn.q_proj"
+    X, W = tiny.inputs_of(before, name, batches), old[name].weight
     error, error_rtn = (
         (X @ (q.dequantize() - W).T).square().mean()
         for q in (report[name], rtn.quantize(W, **args))

@@ -87,6 +87,18 @@ def model(kind="Llama", *, seed=0, dtype=torch.float32, **changes):
     return made.eval().requires_grad_(False)
 
 
+def inputs_of(network, name, batches):
+    """What flows into the module of that name while the batches are read: X (n, in)."""
+    seen = []
+    hook = network.get_submodule(name).register_forward_pre_hook(
+        lambda _, given: seen.append(given[0].flatten(0, -2))
+    )
+    for ids in batches:
+        network(input_ids=ids)
+    hook.remove()
+    return torch.cat(seen)
+
+
 class Fixed(nn.Module):
     """Says the same of every token, whatever came before: `scores`, one per word."""
 
