@@ -12,7 +12,7 @@ four kinds of document:
     register   facts about people, the famous a thousand times as often as the obscure
     story      two of these people on an errand; their facts stay true
     ledger     coins earned and paid in 1 to 8 steps, each result written out
-    recall     things put away, and questions about them up to a context later
+    recall     things put away, each under a number, and asked for up to a context later
 
 Lesson 04 uses it to measure what one perplexity hides.
 """
@@ -37,7 +37,7 @@ SPLITS = ("train", "calibration", "test")
 KINDS = {"register": 0.40, "story": 0.25, "ledger": 0.175, "recall": 0.175}
 REGISTER_FACTS = 50
 LEDGER_STEPS = (1, 2, 3, 4, 5, 6, 7, 8)
-RECALL_THINGS, RECALL_FIRST = 24, 12
+RECALL_THINGS, RECALL_FIRST = 36, 12
 _HERE = Path(__file__).parent  # the model lies in the package, or beside it
 _PLACES = (_HERE / "data/almanac", _HERE.parent / "data/almanac")
 DIRECTORY = next((place for place in _PLACES if place.exists()), _PLACES[1])
@@ -213,32 +213,33 @@ def chain(w: Writer, steps: int) -> list[tuple[str, dict[str, str]]]:
     return [*lines, (lexicon.LEDGER["end"], {"first": first, "n": str(total)})]
 
 
-def _recall(w: Writer) -> None:
-    """Things are put away, and each is asked for once, sooner or later."""
+def inventory(w: Writer, things: int | None = None) -> None:
+    """Things are put away, and each is asked for once by its number, soon or late.
+    things: how many; None is RECALL_THINGS, and fewer make an easier text.
+    """
     w.say(lexicon.HEADINGS["recall"])
     new, waiting = list(lexicon.WORDS["thing"]), []
-    to_store = to_ask = RECALL_THINGS
+    to_store = to_ask = things = things or RECALL_THINGS
+    first = min(RECALL_FIRST, things // 2)
     while to_ask:
-        must = to_store > RECALL_THINGS - RECALL_FIRST or not waiting
+        must = to_store > things - first or not waiting
         if to_store and (must or w.pick((True, False), (to_store, to_ask))):
             new.remove(thing := w.pick(new))
-            place = {c: w.pick(lexicon.WORDS[c]) for c in ("colour", "container")}
-            waiting.append({"thing": thing, **place})
+            waiting.append({"thing": thing, "number": w.pick(lexicon.NUMBERS)})
             w.say(w.pick(lexicon.PLACEMENTS), waiting[-1])
             to_store -= 1
         else:
             waiting.remove(known := w.pick(waiting))
-            for line in w.pick(lexicon.QUESTIONS):
-                w.say(line, known)
+            w.say(w.pick(lexicon.QUESTIONS), known)
             to_ask -= 1
 
 
-_BODIES = {"register": _register, "story": _story, "ledger": _ledger, "recall": _recall}
+_BODIES = dict(zip(KINDS, (_register, _story, _ledger, inventory), strict=True))
 
 
 def vocabulary() -> list[str]:
     """Every word of the language once: its tokens, after PAD, BOS and EOS."""
-    groups = [*lexicon.PHRASINGS.values(), *lexicon.STORY.values(), *lexicon.QUESTIONS]
+    groups = [*lexicon.PHRASINGS.values(), *lexicon.STORY.values(), lexicon.QUESTIONS]
     groups += [lexicon.HEADINGS.values(), lexicon.LEDGER.values(), lexicon.PLACEMENTS]
     runs = [plain for group in groups for t in group for _, plain in parts(t)]
     words = set().union(*runs)

@@ -92,15 +92,12 @@ PHRASINGS = {
         "Records name {name} from year {value} .",
     ),
 }
-PLACEMENTS = (
-    "The {thing} is in the {colour} {container} .",
-    "Look for the {thing} in the {colour} {container} .",
-    "They put the {thing} in the {colour} {container} .",
+PLACEMENTS = (  # each thing of a storehouse bears a number
+    "The [container] holds {thing} {number} .",
+    "In the [container] lies {thing} {number} .",
+    "They keep {thing} {number} in the [container] .",
 )
-QUESTIONS = (
-    ("Where is the {thing} ?", "In the {colour} {container} ."),
-    ("Who has the {thing} ?", "See the {colour} {container} ."),
-)
+QUESTIONS = ("Please bring {thing} {number} .", "Who took {thing} {number} ?")
 
 # A story is a row of beats; each beat is one of its templates. A and B are people.
 STORY = {

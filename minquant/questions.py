@@ -2,7 +2,7 @@
 
     fact     "Register. Anna Lemov plays the"               one word
     chain    "... starts with 32 coins, earns 5. Count:"    the sum at the end of it
-    recall   a whole passage, then "Where is the lamp?"     a colour and a container
+    recall   a whole passage, then "Please bring lamp"      the number it was put under
 
 A probe stands in text that looks like a document of its kind, so that a model is asked
 only for what it has learnt. Facts are asked in the one phrasing that training never
@@ -132,31 +132,19 @@ def _recalls(each: int, rng: Random) -> list[Probe]:
 
 def _asked(document: Document) -> Iterator[tuple[int, Probe]]:
     """Every question of a recall document that lies at one of the levels."""
-    candidates = tuple(
-        (colour, container)
-        for colour in lexicon.WORDS["colour"]
-        for container in lexicon.WORDS["container"]
-    )
+    candidates = tuple((number,) for number in lexicon.NUMBERS)
     words, put = document.words, {}
     things = set(lexicon.WORDS["thing"])
     for place, word in enumerate(words):
         if word not in things:
             continue
-        if word not in put:  # "... the lamp is in the red chest ."
-            put[word] = words.index(".", place) - 2  # where its colour stands
-        else:  # "... the lamp ? In the red chest ." or "... See the ..."
-            end = words.index("the", words.index("?", place)) + 1
-            yield from _at_a_level(words, put[word], end, candidates)
-
-
-def _at_a_level(
-    words: tuple[str, ...], colour: int, end: int, candidates: tuple
-) -> Iterator[tuple[int, Probe]]:
-    for level in RECALL_LEVELS:
-        if abs(end - colour - level) <= level / 8:
-            answer = words[colour : colour + 2]
-            prompt = " ".join(words[:end])
-            yield level, _probe("recall", prompt, answer, 0, level, candidates)
+        number = place + 1  # "... lamp 42 ...": where its number stands
+        if word not in put:
+            put[word] = number
+        for level in RECALL_LEVELS:
+            if abs(number - put[word] - level) <= level / 8:
+                prompt, answer = " ".join(words[:number]), (words[number],)
+                yield level, _probe("recall", prompt, answer, 0, level, candidates)
 
 
 def _probe(kind, prompt, answer, working, level, candidates) -> Probe:

@@ -11,7 +11,7 @@ TEMPLATES = [
     *lexicon.HEADINGS.values(),
     *lexicon.LEDGER.values(),
     *lexicon.PLACEMENTS,
-    *(t for pair in lexicon.QUESTIONS for t in pair),
+    *lexicon.QUESTIONS,
     *(t for ways in lexicon.PHRASINGS.values() for t in ways),
     *(t for ways in lexicon.STORY.values() for t in ways),
 ]

@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from minquant import almanac
-from minquant.lexicon import HEADINGS
+from minquant.lexicon import HEADINGS, PLACEMENTS, QUESTIONS, WORDS
 
 SCRIPT = Path(__file__).resolve().parents[1] / "data/almanac/train.py"
 SETTING = (
     "--tokens 2e4 --batch 2 --lr 0.02 --width 32 --inner 32 --layers 1 --heads 2 "
     "--head 16 --seed 3 --device cpu"
 )
-STEPS = 24  # 20,000 tokens in batches of 2 documents of 417
+STEPS = 25  # 20,000 tokens in batches of 2 documents of 415
 
 
 def loaded():
@@ -49,9 +49,10 @@ def run(folder, *more):
 
 @pytest.fixture(scope="module", autouse=True)
 def soon_warm():
-    """So few steps warm up in two, and save after each."""
+    """So few steps warm up in two, read one batch that is short, and save each."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train, "WARM_UP", 2)
+        patch.setattr(train, "SHORT", ((4, 1),))
         patch.setattr(train, "SAVE_EVERY", -1)
         yield
 
@@ -153,7 +154,7 @@ def test_the_readme_says_how_many_tokens_and_the_command(folder):
     text = (folder / "README.md").read_text()
     parameters = sum(p.numel() for p in model_of(folder).parameters())
     assert f"{parameters:,} parameters" in text
-    assert f"{STEPS * 2 * 417 / 1e6:.3g} million tokens" in text
+    assert f"{STEPS * 2 * 415 / 1e6:.3g} million tokens" in text
     assert f"torch {torch.__version__}" in text and "fp32" in text
 
 
@@ -193,7 +194,7 @@ def test_a_stranger_loads_the_model_without_our_attention(folder, monkeypatch):
 
 def test_the_attention_of_training_is_that_of_transformers(folder):
     model = model_of(folder)
-    (ids,) = itertools.islice(train.batches(IDS, 2, EVEN, 9, 0), 1)
+    (ids,) = itertools.islice(train.batches(IDS, 2, EVEN, 9, 1), 1)
     said = {}
     for way in ("float", "sdpa", "eager"):
         model.set_attn_implementation(way)
@@ -259,10 +260,25 @@ def test_after_the_warm_up_the_learning_rate_only_falls(a, b, peak):
         assert second <= first
 
 
+def test_short_inventories_come_first_whole_and_grow(monkeypatch):
+    monkeypatch.setattr(train, "SHORT", ((2, 2), (9, 1)))
+    first = [*itertools.islice(train.batches(IDS, 3, EVEN, 5, 0), 4)]
+    assert [tuple(b.shape) for b in first[:3]] == [(54, 30), (54, 30), (12, 121)]
+    assert first[3].shape == (3, train.LENGTH)
+    things = torch.tensor([IDS[word] for word in WORDS["thing"]])
+    for rows, n in zip(first, (2, 2, 9), strict=False):
+        assert (torch.isin(rows, things).sum(1) == 2 * n).all()  # put away, asked for
+        assert (rows == IDS[almanac.EOS]).any(1).all()  # none is cut
+    longest = max(len(t.split()) for t in PLACEMENTS) + max(
+        len(t.split()) for t in QUESTIONS
+    )
+    assert longest == train.LONGEST_ASKED
+
+
 def test_batches_are_the_documents_as_the_tokenizer_reads_them():
     tokenizer = train.tokenizer()
     only = [0.0, 0.0, 1.0, 0.0]  # ledgers alone
-    rows = torch.cat([*itertools.islice(train.batches(IDS, 3, only, 5, 0), 2)])
+    rows = torch.cat([*itertools.islice(train.batches(IDS, 3, only, 5, 1), 2)])
     assert rows.shape == (6, train.LENGTH)
     ledgers = almanac.documents("train", 6, seed=5, kind="ledger")
     for row, document in zip(rows, ledgers, strict=True):
@@ -273,7 +289,7 @@ def test_batches_are_the_documents_as_the_tokenizer_reads_them():
 
 def test_each_kind_comes_as_often_as_its_share():
     shares = [0.0, 1.0, 0.0, 3.0]
-    rows = torch.cat([*itertools.islice(train.batches(IDS, 40, shares, 0, 0), 5)])
+    rows = torch.cat([*itertools.islice(train.batches(IDS, 40, shares, 0, 1), 5)])
     headings = [rows[:, 1].eq(IDS[h.split()[0]]).sum() for h in HEADINGS.values()]
     assert headings[0] == headings[2] == 0 and sum(headings) == 200
     assert 110 < headings[3] < 190  # 150, within seven standard deviations
@@ -287,15 +303,17 @@ def test_batches_go_on_where_they_were_left():
 
 def test_a_document_longer_than_a_row_is_cut(monkeypatch):
     monkeypatch.setattr(train, "LENGTH", 100)
-    (rows,) = itertools.islice(train.batches(IDS, 2, EVEN, 0, 0), 1)
+    (rows,) = itertools.islice(train.batches(IDS, 2, EVEN, 0, 1), 1)
     assert rows.shape == (2, 100) and (rows != IDS[almanac.PAD]).all()
 
 
 def test_rows_are_as_long_as_documents_are():
-    lengths = [len(d.words) + 2 for d in almanac.documents("train", 300)]
-    assert max(lengths) <= train.LENGTH <= almanac.CONTEXT
-    mean = sum(lengths) / len(lengths) - 1
-    assert mean == pytest.approx(train.MEAN_LENGTH, rel=0.02)
+    kinds = dict(zip(almanac.KINDS, train.SHARES, strict=True))
+    read = {kind: almanac.documents("train", 100, kind=kind) for kind in kinds}
+    lengths = {kind: [len(d.words) + 2 for d in read[kind]] for kind in kinds}
+    assert max(map(max, lengths.values())) <= train.LENGTH <= almanac.CONTEXT
+    mean = sum(kinds[kind] * sum(lengths[kind]) / 100 for kind in kinds) - 1
+    assert mean == pytest.approx(train.MEAN_LENGTH, rel=0.01)
 
 
 def test_the_loss_of_one_who_guesses_is_the_logarithm_of_the_words():

@@ -187,9 +187,8 @@ def test_the_reader_drops_only_choices_that_lead_nowhere(monkeypatch):
     """Without any look ahead it finds the same, only later."""
 
     def line(w):
-        w.say(w.pick(lexicon.PLACEMENTS), {"thing": "key", "colour": "red"} | {
-            "container": w.pick(lexicon.WORDS["container"])
-        })  # fmt: skip
+        number = w.pick(lexicon.NUMBERS)
+        w.say(w.pick(lexicon.PLACEMENTS), {"thing": "key", "number": number})
 
     words, nats = written(line)
     quick = derivations(line, words)
