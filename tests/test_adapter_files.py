@@ -1,0 +1,164 @@
+"""Adapters as files: bit for bit, under the names that peft gives them."""
+
+import functools
+import json
+
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file, save_file
+
+from minquant import adapter_files, adapters, grids, groups, rtn
+from minquant.adapter_files import load_adapters_, save_adapters
+
+IDS = torch.randint(3, 30, (2, 20), generator=torch.Generator().manual_seed(0))
+nf4 = functools.partial(rtn.quantize, grid=grids.NF4, granularity=groups.per_group(16))
+# What peft's guide "PEFT checkpoint format" says, for the first layer of a Llama.
+GOLDEN = """
+base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight (2, 32)
+base_model.model.model.layers.0.self_attn.q_proj.lora_B.weight (32, 2)
+base_model.model.model.layers.0.self_attn.v_proj.lora_A.weight (2, 32)
+base_model.model.model.layers.0.self_attn.v_proj.lora_B.weight (16, 2)
+base_model.model.model.layers.1.self_attn.q_proj.lora_A.weight (2, 32)
+base_model.model.model.layers.1.self_attn.q_proj.lora_B.weight (32, 2)
+base_model.model.model.layers.1.self_attn.v_proj.lora_A.weight (2, 32)
+base_model.model.model.layers.1.self_attn.v_proj.lora_B.weight (16, 2)
+"""
+
+
+def adapted(kind="Llama", *, method=nf4, alpha=3.0, **options):
+    """A tiny model whose adapters have learnt something."""
+    network = adapters.add_adapters_(
+        tiny.model(kind), rank=2, alpha=alpha, method=method, **options
+    )
+    for seed, adapter in enumerate(adapters.adapters(network).values()):
+        draw = torch.Generator().manual_seed(seed)
+        adapter.B.data = 0.1 * torch.randn(adapter.B.shape, generator=draw)
+    return network
+
+
+def logits(network):
+    """What a model says of IDS."""
+    with torch.no_grad():
+        return network(input_ids=IDS).logits
+
+
+@pytest.mark.parametrize("kind", ["Llama", "GPT2", "OPT"])
+def test_adapters_are_exact_through_save_and_load(kind, tmp_path):
+    network = adapted(kind)
+    save_adapters(network, tmp_path)
+    again = load_adapters_(tiny.model(kind), tmp_path, method=nf4)
+    assert torch.equal(logits(again), logits(network))
+    for name, adapter in adapters.adapters(network).items():
+        twin = adapters.adapters(again)[name]
+        assert torch.equal(twin.A, adapter.A) and torch.equal(twin.B, adapter.B)
+        assert twin.scaling == adapter.scaling == 1.5
+    assert all(p.requires_grad for p in adapters.trainable(again))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_their_dtype_is_kept(dtype, tmp_path):
+    save_adapters(adapted(dtype=dtype), tmp_path)
+    again = load_adapters_(tiny.model(), tmp_path, method=nf4)
+    for name, tensor in load_file(tmp_path / adapter_files.WEIGHTS).items():
+        # B was made anew in fp32
+        assert tensor.dtype == (dtype if "lora_A" in name else torch.float32)
+    assert next(iter(adapters.adapters(again).values())).A.dtype == dtype
+
+
+def test_names_and_shapes_are_those_of_pefts_guide(tmp_path):
+    save_adapters(adapted(only="q_proj|v_proj"), tmp_path)
+    tensors = load_file(tmp_path / adapter_files.WEIGHTS)
+    found = [f"{name} {tuple(t.shape)}" for name, t in sorted(tensors.items())]
+    assert found == GOLDEN.split("\n")[1:-1]
+    config = json.loads((tmp_path / adapter_files.CONFIG).read_text())
+    assert config["peft_type"] == "LORA" and config["task_type"] == "CAUSAL_LM"
+    assert config["target_modules"] == ["q_proj", "v_proj"]
+    assert (config["r"], config["lora_alpha"], config["lora_dropout"]) == (2, 3, 0.0)
+    assert not config["use_rslora"] and not config["use_dora"]
+    assert config["bias"] == "none" and config["fan_in_fan_out"] is False
+
+
+def test_layers_are_named_in_full_where_their_last_part_means_more(tmp_path):
+    only = ["model.layers.0.mlp.up_proj", "model.layers.1.self_attn.q_proj"]
+    save_adapters(adapted(only=only), tmp_path)
+    config = json.loads((tmp_path / adapter_files.CONFIG).read_text())
+    assert config["target_modules"] == only
+
+
+@pytest.mark.parametrize("only", ["q_proj|v_proj", r"layers\.0\.mlp", "."])
+def test_a_target_hits_exactly_the_layers_that_have_an_adapter(only):
+    network = adapted(only=only)
+    found = adapters.adapters(network)
+    targets = adapter_files.targets(network, found)
+    plain = [name for name, _ in tiny.model().named_modules()]
+    # peft's rule for a list: the whole name, or its end after a dot
+    hit = [n for n in plain if any(n == t or n.endswith(f".{t}") for t in targets)]
+    assert hit == list(found)
+
+
+def test_a_file_that_peft_wrote_is_read(tmp_path):
+    # the fewest entries that peft's guide asks for, and some it always writes
+    config = {
+        "peft_type": "LORA",
+        "r": 2,
+        "lora_alpha": 4,
+        "target_modules": ["q_proj"],
+    }
+    config |= {"rank_pattern": {}, "use_dora": False, "peft_version": "0.20.0"}
+    (tmp_path / adapter_files.CONFIG).write_text(json.dumps(config))
+    names = [f"model.layers.{i}.self_attn.q_proj" for i in (0, 1)]
+    tensors = {}
+    for name in names:
+        tensors[f"base_model.model.{name}.lora_A.weight"] = torch.ones(2, 32)
+        tensors[f"base_model.model.{name}.lora_B.weight"] = torch.ones(32, 2) / 10
+    save_file(tensors, tmp_path / adapter_files.WEIGHTS)
+    network = load_adapters_(tiny.model(), tmp_path, method=None)
+    assert list(adapters.adapters(network)) == names
+    update = network.model.layers[0].self_attn.q_proj.update()
+    torch.testing.assert_close(update, torch.full((32, 32), 2 * 2 * 0.1))
+
+
+@pytest.mark.filterwarnings("ignore")  # peft's own
+def test_peft_itself_loads_it_and_predicts_the_same(tmp_path):
+    import peft  # slow, and for this test alone
+
+    network = adapted(method=None, dropout=0.1)
+    save_adapters(network, tmp_path)
+    theirs = peft.PeftModel.from_pretrained(tiny.model(), tmp_path).eval()
+    torch.testing.assert_close(logits(theirs), logits(network.eval()))
+    theirs.save_pretrained(tmp_path / "again")
+    again = load_adapters_(tiny.model(), tmp_path / "again", method=None)
+    assert torch.equal(logits(again.eval()), logits(network))
+    ours, written = (
+        load_file(folder / adapter_files.WEIGHTS)
+        for folder in (tmp_path, tmp_path / "again")
+    )
+    assert sorted(ours) == sorted(written)
+
+
+def test_the_name_of_the_base_is_written(tmp_path):
+    network = adapted()
+    for given, expected in ((None, None), ("almanac", "almanac")):
+        save_adapters(network, tmp_path, base_model=given)
+        config = json.loads((tmp_path / adapter_files.CONFIG).read_text())
+        assert config["base_model_name_or_path"] == expected
+
+
+def test_what_does_not_fit_is_named(tmp_path):
+    with pytest.raises(ValueError, match="has no adapter_config.json; give one"):
+        load_adapters_(tiny.model(), tmp_path)
+    with pytest.raises(ValueError, match="0 kinds of .rank, alpha, dropout.: none"):
+        save_adapters(tiny.model(), tmp_path)
+    mixed = adapters.add_adapters_(adapted(only="q_proj"), only="up_proj", method=nf4)
+    with pytest.raises(ValueError, match=r"2 kinds .*\(2, 3.0, 0.0\), \(8, 16"):
+        save_adapters(mixed, tmp_path)
+    save_adapters(adapted(), tmp_path)
+    wide = tiny.model(hidden_size=64, intermediate_size=64)
+    with pytest.raises(ValueError, match=r"lora_A.weight is of shape \(2, 48\), but"):
+        load_adapters_(wide, tmp_path, method=nf4)
+    config = json.loads((tmp_path / adapter_files.CONFIG).read_text())
+    for odd in ({"use_dora": True}, {"use_rslora": True}, {"bias": "all"}):
+        (tmp_path / adapter_files.CONFIG).write_text(json.dumps(config | odd))
+        with pytest.raises(ValueError, match="holds LORA with .*; only plain LoRA"):
+            load_adapters_(tiny.model(), tmp_path)
