@@ -10,6 +10,7 @@ and down of the MLP. Embeddings, norms and the last projection (lm_head) are lef
 in a large model they are few.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -46,11 +47,20 @@ def linear_layers(model: nn.Module) -> dict[str, nn.Module]:
     return {
         name: module
         for name, module in model.named_modules()
-        if id(module) in inside and _is_linear(module)
+        if id(module) in inside and is_linear(module)
     }
 
 
-def _is_linear(module: nn.Module) -> bool:
+def layers_in(
+    block: nn.Module, layers: Mapping[str, nn.Module]
+) -> dict[str, nn.Module]:
+    """Those of the layers that stand in this block, by name."""
+    inside = set(block.modules())
+    return {name: layer for name, layer in layers.items() if layer in inside}
+
+
+def is_linear(module: nn.Module) -> bool:
+    """Whether a module is a linear layer: torch's, or GPT-2's Conv1D."""
     return isinstance(module, nn.Linear) or _is_conv1d(module)
 
 

@@ -88,7 +88,7 @@ class _Journal:
                 block.register_forward_pre_hook(before, with_kwargs=True),
                 block.register_forward_hook(after),
             ]
-        with _removing(handles):
+        with removing(handles):
             yield
 
     def enter(self, k: int, _: nn.Module, args: tuple, kwargs: dict) -> None:
@@ -160,7 +160,7 @@ def sharing(layers: Mapping[str, nn.Module], run: Run) -> list[list[str]]:
         if len(read) == len(layers):
             raise _Enough
 
-    with _watching(layers, see):
+    with watching(layers, see):
         run()
     idle = [name for name in layers if name not in read]
     if idle:
@@ -203,7 +203,7 @@ def collect(
             kept[:] = [_add_gram(X.float(), *kept)]
         raise _Enough
 
-    with _watching({name: layers[name]}, see):
+    with watching({name: layers[name]}, see):
         run()
     return torch.cat(kept) if what == "X" else kept[0]
 
@@ -219,7 +219,7 @@ class _Enough(Exception):
 
 
 @contextmanager
-def _watching(layers: Mapping[str, nn.Module], see: See) -> Iterator[None]:
+def watching(layers: Mapping[str, nn.Module], see: See) -> Iterator[None]:
     """While this lasts, `see(name, inputs)` is called before each layer runs."""
 
     def hook(name: str, _: nn.Module, args: tuple, kwargs: dict) -> None:
@@ -230,12 +230,12 @@ def _watching(layers: Mapping[str, nn.Module], see: See) -> Iterator[None]:
         layer.register_forward_pre_hook(partial(hook, name), with_kwargs=True)
         for name, layer in layers.items()
     ]
-    with _removing(handles):
+    with removing(handles):
         yield
 
 
 @contextmanager
-def _removing(handles: Sequence[Any]) -> Iterator[None]:
+def removing(handles: Sequence[Any]) -> Iterator[None]:
     """Remove hooks at the end, whether it comes by success, error or interruption."""
     try:
         yield

@@ -17,10 +17,8 @@ This is the only module that imports transformers, and it does so when called.
 """
 
 import copy
-import inspect
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,7 +29,16 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from . import almanac, calibrate
-from .anatomy import Report, decoder_blocks, distinct, linear_layers, size, weight_of
+from .anatomy import (
+    Report,
+    decoder_blocks,
+    distinct,
+    layers_in,
+    linear_layers,
+    size,
+    weight_of,
+)
+from .method import Method, relative_error
 from .tensor import QuantizedTensor
 from .text import calibration_batches, documents_from, generate
 
@@ -88,6 +95,7 @@ def quantize_(
     calibration: Sequence[Int[Tensor, "_ _"]] | None = None,
     float_inputs: bool = False,
     only: str | Collection[str] | None = None,
+    report: Report | None = None,
     progress: bool = True,
 ) -> Report:
     """Replace each linear layer's weights by their quantized values, in place.
@@ -98,91 +106,67 @@ def quantize_(
     with functools.partial.
     float_inputs: take X and H from the layers as they were, not as they are now.
     only: a regular expression found in the names of the layers to quantize, or names.
+    report: a dict, at first an empty one, that each layer is entered in when it is
+    done. After an interruption call again with it: the work goes on where it stopped,
+    and ends as if it had never been interrupted.
 
     Returns what each layer became, by name. Weights keep their dtype. Two layers that
     share one weight are quantized once. If it is interrupted, each layer is either old
-    or new, and those that are new work.
+    or new, and those that are new work. The bar shows the mean `relative_error` so far.
 
-    Raises ValueError if calibration is missing, `only` fits no layer, or the method
-    returns something of another shape or not finite.
+    Raises ValueError if calibration is missing, `only` fits no layer, the report is of
+    another model, or the method returns something of another shape or not finite.
     """
-    call = _Method.read(method, calibration)
+    call = Method.read(method, calibration)
     names = _chosen(linear_layers(model), only)
     layers, first_of = distinct(model, names)
-    report: Report = {}
-    groups = _groups(model, layers, call, calibration, float_inputs)
+    report = {} if report is None else report
+    _take_up(model, report, float_inputs)
+    left = {name: layer for name, layer in layers.items() if name not in report}
+    groups = _groups(model, left, call, calibration, float_inputs)
+    errors: list[float] = []
     bar = tqdm(total=len(layers), desc="quantizing", delay=1, disable=not progress)
     with bar:
+        bar.update(len(layers) - len(left))
         for group, given in groups:
-            made = call.on({name: weight_of(layers[name]) for name in group}, given)
-            for name, (quantized, W_hat) in made.items():
-                weight_of(layers[name]).copy_(W_hat)
-                report[name] = quantized
+            Ws = {name: weight_of(left[name]) for name in group}
+            made = call.on(Ws, given)
+            if progress:
+                errors += [relative_error(Ws[n], made[n][1], given) for n in group]
+                bar.set_postfix(error=f"{sum(errors) / len(errors):.2e}")
+            report.update({name: quantized for name, (quantized, _) in made.items()})
+            for name, (_, W_hat) in made.items():  # all are in the report: see _take_up
+                Ws[name].copy_(W_hat)
                 bar.update()
-    return {name: report[first_of[name]] for name in names}
+    report.update({name: report[first_of[name]] for name in names})
+    return {name: report[name] for name in linear_layers(model) if name in report}
 
 
-@dataclass(frozen=True)
-class _Method:
-    """A method and what it asks for: all matrices that share an input? X? H?"""
-
-    function: Callable
-    takes_all: bool
-    needs: tuple[str, ...]
-
-    @staticmethod
-    def read(function: Callable, calibration: Sequence[Tensor] | None) -> "_Method":
-        """Read the signature. Raises ValueError for what `quantize_` cannot provide."""
-        given = inspect.signature(function).parameters.values()
-        asked = [p.name for p in given if p.default is p.empty and p.kind not in _REST]
-        if not asked:
-            raise TypeError("method takes no matrix; its first parameter should be W")
-        first, *needs = asked
-        unknown = [name for name in needs if name not in ("X", "H")]
-        if unknown:
+def _take_up(model: nn.Module, report: Report, float_inputs: bool) -> None:
+    """Write what a report of earlier work holds into the model once more: a group is
+    entered as a whole before its weights are written, so that none can be half done.
+    """
+    if report and float_inputs:
+        raise ValueError(
+            f"report holds {len(report)} layers, but with float_inputs=True all inputs "
+            "come from the model as it was; start anew, with an empty report"
+        )
+    layers = linear_layers(model)
+    for name, quantized in report.items():
+        if name not in layers or weight_of(layers[name]).shape != quantized.codes.shape:
             raise ValueError(
-                f"method also needs {', '.join(unknown)}, which no model gives; fill "
-                f"it in first: functools.partial(method, {unknown[0]}=...)"
+                f"report holds {name!r} {tuple(quantized.codes.shape)}, but model has "
+                "no such layer; give the report of this model, or an empty one"
             )
-        if (needs or first == "Ws") and not calibration:
-            asks = " and ".join(needs) or "to know which layers share an input"
-            raise ValueError(
-                f"method needs {asks}, but calibration is {calibration}; pass "
-                "calibration_batches(tokenizer, almanac.documents('calibration', 64))"
-            )
-        return _Method(function, first == "Ws", tuple(needs))
-
-    def on(self, Ws: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> dict:
-        """Each matrix' QuantizedTensor and W_hat, by name; nothing is written yet."""
-        if self.takes_all:
-            results = self.function(list(Ws.values()), **given)
-        else:
-            results = [self.function(W, **given) for W in Ws.values()]
-        made = {}
-        for (name, W), quantized in zip(Ws.items(), results, strict=True):
-            if not isinstance(quantized, QuantizedTensor):
-                raise TypeError(
-                    f"method returned a {type(quantized).__name__} for {name}; it "
-                    "should return a QuantizedTensor, as `quantize` functions do"
-                )
-            W_hat = quantized.dequantize().to(W)
-            if W_hat.shape != W.shape or not W_hat.isfinite().all():
-                raise ValueError(
-                    f"method made of {name} {tuple(W.shape)} a matrix "
-                    f"{tuple(W_hat.shape)} that does not fit or is not finite in "
-                    f"{W.dtype}; check the scales"
-                )
-            made[name] = quantized, W_hat
-        return made
-
-
-_REST = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    for name, quantized in report.items():
+        W = weight_of(layers[name])
+        W.copy_(quantized.dequantize().to(W))
 
 
 def _groups(
     model: nn.Module,
     layers: dict[str, nn.Module],
-    call: _Method,
+    call: Method,
     calibration: Sequence[Tensor] | None,
     float_inputs: bool,
 ) -> Iterator[tuple[list[str], dict[str, Tensor]]]:
@@ -199,7 +183,7 @@ def _groups(
     hidden = None
     for block, calls in zip(blocks, inputs, strict=True):
         run = partial(calibrate.advance, block, calls, hidden)
-        mine = {n: m for n, m in layers.items() if any(m is b for b in block.modules())}
+        mine = layers_in(block, layers)
         collected = (
             (names, {n: calibrate.collect(mine, names, run, n) for n in call.needs})
             for names in calibrate.sharing(mine, run)

@@ -1,6 +1,7 @@
 """A whole model: loaded offline, quantized layer by layer, and never left in pieces."""
 
 import functools
+import inspect
 import subprocess
 import sys
 
@@ -9,7 +10,7 @@ import tiny
 import torch
 import tqdm.std
 
-from minquant import almanac, grids, model, rtn
+from minquant import almanac, awq, gptq, grids, model, rtn
 from minquant.anatomy import decoder_blocks, linear_layers, weight_of
 
 int4 = functools.partial(rtn.quantize, grid=grids.zero_point(4))
@@ -234,6 +235,129 @@ def test_an_interruption_leaves_each_layer_old_or_new(batches):
     network(input_ids=batches[0])  # and it still runs
 
 
+METHODS = {
+    "rtn": int4,
+    "gptq": functools.partial(gptq.quantize_gptq, grid=grids.zero_point(4)),
+    "awq": functools.partial(
+        awq.quantize_awq_shared, grid=grids.zero_point(4), ratios=(0, 0.5), clip=None
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", tiny.CONFIGS)
+@pytest.mark.parametrize("name", METHODS)
+def test_every_family_by_every_method_holds_what_its_report_says(kind, name, batches):
+    network = tiny.model(kind)
+    report = model.quantize_(network, METHODS[name], calibration=batches)
+    layers = linear_layers(network)
+    assert list(report) == list(layers)
+    for name, layer in layers.items():
+        assert torch.equal(weight_of(layer), report[name].dequantize())
+    assert network(input_ids=batches[0]).logits.isfinite().all()
+
+
+class Stops:
+    """A method that raises an error the k-th time that it is called."""
+
+    def __init__(self, method, k):
+        self.method, self.k, self.calls = method, k, 0
+        self.__signature__ = inspect.signature(method)
+
+    def __call__(self, *given, **named):
+        self.calls += 1
+        if self.calls == self.k:
+            raise KeyboardInterrupt
+        return self.method(*given, **named)
+
+
+@pytest.mark.parametrize("kind", ["Llama", "GPT2", "Phi"])
+@pytest.mark.parametrize("name", METHODS)
+def test_interrupted_work_goes_on_and_ends_as_if_it_had_not_been(kind, name, batches):
+    whole = tiny.model(kind)
+    expected = model.quantize_(whole, METHODS[name], calibration=batches)
+    for k in (1, 3, 6):
+        network, report = tiny.model(kind), {}
+        stops = Stops(METHODS[name], k)
+        options = {"calibration": batches, "report": report, "progress": False}
+        with pytest.raises(KeyboardInterrupt):
+            model.quantize_(network, stops, **options)
+        before = len(report)
+        assert before < len(expected)
+        stops.k = 0
+        made = model.quantize_(network, stops, **options)
+        assert list(made) == list(expected) and made.keys() == report.keys()
+        for layer in expected:
+            assert torch.equal(made[layer].codes, expected[layer].codes)
+        pairs = zip(whole.parameters(), network.parameters(), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_stopped_between_two_writes_of_one_group_it_goes_on_too(batches, monkeypatch):
+    whole = tiny.model()
+    together = METHODS["awq"]
+    model.quantize_(whole, together, calibration=batches)
+    network, report, writes = tiny.model(), {}, []
+
+    class Bar(tqdm.std.tqdm):
+        def update(self, n=1):
+            writes.append(n)
+            if len(writes) == 3:  # 0 at the start, q, and now k: v is not written
+                raise KeyboardInterrupt
+
+    options = {"calibration": batches, "report": report}
+    with monkeypatch.context() as patch:
+        patch.setattr(model, "tqdm", Bar)
+        with pytest.raises(KeyboardInterrupt):
+            model.quantize_(network, together, **options)
+    assert len(report) == 3
+    v = network.model.layers[0].self_attn.v_proj.weight
+    assert torch.equal(v, tiny.model().model.layers[0].self_attn.v_proj.weight)
+    model.quantize_(network, together, **options)
+    pairs = zip(whole.parameters(), network.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_a_copy_goes_on_from_the_report_of_an_interrupted_one(batches):
+    expected, _ = model.quantize(tiny.model(), METHODS["gptq"], calibration=batches)
+    report, stops = {}, Stops(METHODS["gptq"], 9)
+    for _ in range(2):
+        try:
+            twin, _ = model.quantize(
+                tiny.model(), stops, calibration=batches, report=report
+            )
+        except KeyboardInterrupt:
+            assert len(report) == 7
+    pairs = zip(expected.parameters(), twin.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_a_report_lets_two_methods_share_a_model():
+    network, report = tiny.model(), {}
+    model.quantize_(network, int2, only="mlp", report=report)
+    both = model.quantize_(network, int4, report=report)
+    assert len(both) == 14 and both.keys() == report.keys()
+    for name, q in both.items():
+        assert q.grid == grids.zero_point(2 if "mlp" in name else 4)
+
+
+def test_a_report_that_does_not_fit_is_refused_and_nothing_changes(batches):
+    network, before = tiny.model(), tiny.model()
+    other = model.quantize_(tiny.model(intermediate_size=64), int4)
+    with pytest.raises(ValueError, match=r"report holds '.*gate_proj' \(64, 32\), but"):
+        model.quantize_(network, int4, report=dict(other))
+    mine = model.quantize_(tiny.model(), int4, only="mlp")
+    with pytest.raises(ValueError, match="report holds 6 layers, but with float_in"):
+        model.quantize_(
+            network,
+            METHODS["gptq"],
+            calibration=batches,
+            report=mine,
+            float_inputs=True,
+        )
+    pairs = zip(network.parameters(), before.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
 @pytest.mark.parametrize(
     ("method", "error", "message"),
     [
@@ -292,6 +416,27 @@ def test_the_bar_counts_layers_and_can_be_silenced(progress, capsys, monkeypatch
     monkeypatch.setattr(model, "tqdm", eager)
     model.quantize_(tiny.model(), int4, progress=progress)
     assert ("14/14" in capsys.readouterr().err) == progress
+
+
+def test_the_bar_shows_the_mean_error_of_the_layers_so_far(batches, monkeypatch):
+    said = []
+
+    class Bar(tqdm.std.tqdm):
+        def set_postfix(self, **shown):
+            said.append(float(shown["error"]))
+
+    monkeypatch.setattr(model, "tqdm", Bar)
+    network, seen = tiny.model(), []
+
+    def method(W, X):
+        D = int2(W).dequantize() - W
+        seen.append(((X @ D.T).norm() / (X @ W.T).norm()).square().item())
+        return int2(W)
+
+    model.quantize_(network, method, calibration=batches)
+    assert len(said) == 8  # groups
+    means = [sum(seen[:k]) / k for k in (3, 4, 6, 7, 10, 11, 13, 14)]
+    assert said == pytest.approx(means, rel=0.01)  # two decimals are shown
 
 
 def test_a_local_folder_loads_without_gradients_or_dropout(folder):
