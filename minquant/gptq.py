@@ -92,7 +92,7 @@ def quantize_gptq(
     fixed = static_groups or act_order
     rulers = _Rulers(W, order, grid, granularity, clip, scale_dtype, fixed)
     P = _pushes(H, order, damping, W.dtype)
-    codes = _solve(W[:, order].T.contiguous(), P, rulers, block)  # (in, out)
+    codes = _solve(W.T.contiguous()[order], P, rulers, block)  # (in, out)
     codes = codes[order.argsort()].T.contiguous()
     return QuantizedTensor(codes, *rulers.taken(), grid, granularity)
 
@@ -211,7 +211,7 @@ def _checked(
             "finite; compute X.T @ X in float32, and look for overflow in X"
         )
     least, most = H.diagonal().aminmax()
-    skew = (H - H.T).abs_().max()
+    skew = (H.T.contiguous() - H).abs_().max()
     if least < 0 or skew > 1e-3 * most:
         raise ValueError(
             f"H is no XᵀX: it differs from its transpose by up to {skew:.3g}, and its "
@@ -247,4 +247,4 @@ def _pushes(
             f"H does not factor at damping {damping}: some inputs are sums of others; "
             f"choose damping={max(0.01, 10 * damping):g}, or calibrate on more tokens"
         )
-    return (L / L.diagonal()).to(dtype).flip(0, 1)
+    return (L / L.diagonal().contiguous()).to(dtype).flip(0, 1)
