@@ -1,0 +1,324 @@
+"""How low can you go? Every width by every method, measured on all that we can measure.
+
+    python benchmarks/sweep.py                 # the rows that sweep.json does not have
+    python benchmarks/sweep.py --only '^3 '    # of these, those whose key fits
+
+A row is a version of the bundled model: "3 gptq" is 3 bits by GPTQ. Each holds what it
+takes in bytes, and, raw, what was found: nats, KL and flips of each test document,
+right or wrong for each probe, and how it goes on writing. `perplexity_of`,
+`divergence_of` and `accuracy_of` make of them what the package's functions take, so any
+two rows can be compared in pairs, with intervals. Lesson 11 plots the table, and
+computes one row anew: `row(key)`.
+
+The file is stamped with hashes of the model and of all code that a row comes from. Rows
+of another stamp are thrown away. Each row is saved when it is done: interrupted, the
+script goes on where it was. All rows take about ten minutes on an idle core.
+
+Rulers are zero-point, in groups of 64 columns but for "rtn channel", with fp16 scales;
+at 1.58 bits ternary. GPTQ is act-order with 10 % damping; NF4 takes absmax in blocks;
+"mixed" has the bytes of "rtn" at the same width, given out by measured sensitivity;
+"qat" is trained on text of the training split, its teacher the model itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable
+from functools import cache, partial
+from pathlib import Path
+
+import torch
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+sys.path.insert(0, str(ROOT))
+from minquant import (
+    almanac,
+    evaluate,
+    mixed_precision,
+    model,
+    qat,
+    questions,
+    reading,
+    rtn,
+)
+from minquant.awq import quantize_awq_shared
+from minquant.gptq import quantize_gptq
+from minquant.grids import NF4, TERNARY, Grid, zero_point
+from minquant.groups import PER_CHANNEL, per_group
+from minquant.probes import Accuracy
+
+TABLE = HERE / "sweep.json"
+DOCUMENTS = 40  # of test text: 17 thousand tokens
+PROBES = {"fact": 2000, "chain": 240, "recall": 180}
+CALIBRATION = 64  # documents, for GPTQ and AWQ
+MEASURED = 24  # of these, for the sensitivities of layers
+STEPS = 300  # of training, a document each
+GROUP = per_group(64)
+TERNARY_BITS = 1.58
+WIDTHS = (8, 6, 5, 4, 3, 2, TERNARY_BITS)
+MIXED = (5, 4, 3)
+TRAINED = (3, 2, TERNARY_BITS)
+PROMPT_WORDS, NEW_WORDS = 12, 40
+
+
+def grid_of(bits: float) -> Grid:
+    """The grid of a width: zero-point, or ternary."""
+    return TERNARY if bits == TERNARY_BITS else zero_point(int(bits))
+
+
+def post_training() -> dict[str, Callable]:
+    """A method for `model.quantize` by key, of all that need no training."""
+    made: dict[str, Callable] = {}
+    for bits in WIDTHS:
+        grid = grid_of(bits)
+        in_groups = {"grid": grid, "granularity": GROUP}
+        gptq = partial(quantize_gptq, act_order=True, damping=0.1, **in_groups)
+        made |= {
+            f"{bits} rtn channel": partial(
+                rtn.quantize, grid=grid, granularity=PER_CHANNEL
+            ),
+            f"{bits} rtn": partial(rtn.quantize, **in_groups),
+            f"{bits} gptq": gptq,
+            f"{bits} awq": partial(quantize_awq_shared, **in_groups),
+        }
+    return made | {"4 nf4": partial(rtn.quantize, grid=NF4, granularity=GROUP)}
+
+
+def keys() -> list[str]:
+    """Every row: the model itself, then by width, from 8 bits to 1.58."""
+    found = [*post_training(), *(f"{b} mixed" for b in MIXED)]
+    found += [f"{b} qat" for b in TRAINED]
+    return ["16 float", *sorted(found, key=lambda key: -float(key.split()[0]))]
+
+
+class Subject:
+    """The model, and the test text and probes that every row is measured on."""
+
+    def __init__(self) -> None:
+        self.model, self.tokenizer = model.load()
+        self.documents = almanac.documents("test", DOCUMENTS)
+        self.probes = {kind: questions.probes(kind, n) for kind, n in PROBES.items()}
+        story = almanac.documents("test", 1, kind="story")[0]
+        self.prompt = " ".join(story.words[:PROMPT_WORDS])
+        self.calibration_documents = almanac.documents("calibration", CALIBRATION)
+
+    @property
+    def calibration(self) -> list[torch.Tensor]:
+        """Batches for H and X."""
+        return model.calibration_batches(self.tokenizer, self.calibration_documents)
+
+
+@cache
+def subject() -> Subject:
+    """The subject, loaded once."""
+    return Subject()
+
+
+@cache
+def sensitivities() -> dict:
+    """What each layer costs alone at each whole width, by RTN; measured once."""
+    s = subject()
+    documents = s.calibration_documents[:MEASURED]
+    return mixed_precision.sensitivities(
+        s.model, s.tokenizer, documents, rtn_by_width(), progress=False
+    )
+
+
+def rtn_by_width() -> dict[float, Callable]:
+    """RTN in groups by width, as "mixed" chooses from."""
+    made = post_training()
+    return {bits: made[f"{bits} rtn"] for bits in WIDTHS if bits != TERNARY_BITS}
+
+
+def training_batches() -> list[torch.Tensor]:
+    """A document of the training split for each step, its own length."""
+    documents = almanac.documents("train", STEPS)
+    return [
+        batch
+        for document in documents
+        for batch in model.calibration_batches(subject().tokenizer, [document])
+    ]
+
+
+def version(key: str) -> tuple:
+    """The model of a row, and its report. Raises ValueError for a key of no row."""
+    if key not in keys():
+        raise ValueError(f"key is {key!r}; choose one of {', '.join(keys())}")
+    s = subject()
+    width, method = key.split(" ", 1)
+    if method == "float":
+        return s.model, {}
+    if method == "mixed":
+        costs = sensitivities()
+        budget = mixed_precision.uniform_bytes(costs, int(width))
+        chosen = mixed_precision.assign_exact(costs, budget)
+        return mixed_precision.quantize(s.model, chosen, rtn_by_width(), progress=False)
+    if method == "qat":
+        grid = grid_of(float(width))
+        made = qat.train(s.model, training_batches(), grid, GROUP, progress=False)
+        return made.model, made.report
+    needs = s.calibration if method in ("gptq", "awq") else None
+    return model.quantize(
+        s.model, post_training()[key], calibration=needs, progress=False
+    )
+
+
+def row(key: str) -> dict:
+    """Quantize as the key says, and measure: what stands in sweep.json, computed anew.
+
+    Raises ValueError for a key of no row.
+    """
+    start = time.perf_counter()
+    twin, report = version(key)
+    s = subject()
+    made = time.perf_counter() - start
+    texts = s.tokenizer, s.documents
+    loss = evaluate.perplexity(twin, *texts, progress=False)
+    moved = evaluate.kl_and_flips(s.model, twin, *texts, progress=False)
+    weight = model.size(twin, report)
+    found = {
+        "key": key,
+        "bits": float(key.split()[0]),
+        "method": key.split(" ", 1)[1],
+        "bits_per_weight": weight.bits_per_weight if report else 16.0,
+        "bytes": weight.total,
+        "perplexity": loss.value,
+        "nats": loss.nats,
+        "kl": moved.kl,
+        "flips": moved.flips,
+        "document_nats": _short(loss.document_nats),
+        "document_kl": _short(moved.document_kl),
+        "document_flips": [int(n) for n in moved.document_flips],
+    }
+    for kind, probes in s.probes.items():
+        answers = evaluate.accuracy(twin, s.tokenizer, probes, progress=False)
+        found[kind] = {str(k): [v.right, v.n] for k, v in answers.by_level().items()}
+        found[f"{kind}_right"] = "".join(str(int(c)) for c in answers.correct)
+    found["text"] = model.generate(twin, s.tokenizer, s.prompt, NEW_WORDS)
+    found["seconds_quantizing"] = round(made, 1)
+    found["seconds"] = round(time.perf_counter() - start, 1)
+    return found
+
+
+def _short(numbers: torch.Tensor) -> list[float]:
+    return [round(x, 6) for x in numbers.tolist()]
+
+
+# --- what the package's functions take, from a row ---
+
+
+@cache
+def _tokens() -> tuple[tuple[int, ...], torch.Tensor, int, int]:
+    """Fingerprints, counted tokens, window and stride of the test documents."""
+    s = subject()
+    read = reading.plan(s.model, s.tokenizer, s.documents)
+    return read.documents, read.tokens, read.window, read.stride
+
+
+def perplexity_of(found: dict) -> evaluate.Perplexity:
+    """The loss of a row, for `evaluate.compare`."""
+    prints, tokens, window, stride = _tokens()
+    nats = torch.tensor(found["document_nats"], dtype=torch.float64)
+    return evaluate.Perplexity(prints, nats, tokens, window, stride)
+
+
+def divergence_of(found: dict) -> evaluate.Divergence:
+    """KL and flips of a row, with their `interval`."""
+    sums = (found["document_kl"], found["document_flips"])
+    return evaluate.Divergence(*(torch.tensor(x).double() for x in sums), _tokens()[1])
+
+
+def accuracy_of(found: dict, kind: str) -> Accuracy:
+    """The answers of a row to the probes of a kind, right or wrong, without words."""
+    probes = tuple(subject().probes[kind])
+    right = torch.tensor([mark == "1" for mark in found[f"{kind}_right"]])
+    return Accuracy(probes, right, ("",) * len(probes))
+
+
+# --- the table ---
+
+
+def stamp(script: Path = Path(__file__)) -> dict[str, str]:
+    """Hashes of the model and of a script's code, comments and docstrings aside."""
+    if str(ROOT / "notebooks") not in sys.path:
+        sys.path.append(str(ROOT / "notebooks"))
+    import ast
+
+    import build
+
+    source = script.read_text()
+    modules = sorted(build.closure(build.imported(ast.parse(source))))
+    sources = [(ROOT / f"minquant/{name}.py").read_text() for name in modules]
+    code = [build.code_of(text).encode() for text in [source, *sources]]
+    place = almanac.DIRECTORY
+    files = sorted([*place.glob("*.json"), *place.glob("*.safetensors")])
+    return {
+        "model": build._hash(path.read_bytes() for path in files),
+        "code": build._hash(code),
+    }
+
+
+def load(path: Path = TABLE) -> dict[str, dict]:
+    """The rows that are there, by key, whatever their stamp. Empty without a file."""
+    if not path.exists():
+        return {}
+    return {found["key"]: found for found in json.loads(path.read_text())["rows"]}
+
+
+def is_fresh(path: Path = TABLE) -> bool:
+    """Whether the table was made by the model and the code as they are."""
+    return path.exists() and json.loads(path.read_text())["stamp"] == stamp()
+
+
+def save(rows: dict[str, dict], path: Path, mark: dict[str, str]) -> None:
+    """Write the table, a row on a line, at one stroke."""
+    order = {key: i for i, key in enumerate(keys())}
+    ordered = sorted(rows.values(), key=lambda found: order[found["key"]])
+    lines = ",\n".join(json.dumps(found, ensure_ascii=False) for found in ordered)
+    text = f'{{"stamp": {json.dumps(mark)},\n"rows": [\n{lines}\n]}}\n'
+    aside = path.with_suffix(".part")
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(path)
+
+
+def line(found: dict) -> str:
+    """A row in words: bits per weight, perplexity, and the shares of right answers."""
+    shares = []
+    for kind in PROBES:
+        levels = found[kind].values()
+        share = sum(right for right, _ in levels) / sum(n for _, n in levels)
+        shares.append(f"{kind} {share:5.1%}")
+    return (
+        f"{found['key']:18}{found['bits_per_weight']:6.2f} bits  "
+        f"perplexity {found['perplexity']:9.3f}  KL {found['kl']:8.5f}  "
+        f"flips {found['flips']:6.2%}  {'  '.join(shares)}  {found['seconds']:5.1f} s"
+    )
+
+
+def main() -> int:
+    """Compute what is missing, print it, save it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="", help="a regular expression for keys")
+    parser.add_argument("--table", type=Path, default=TABLE)
+    given = parser.parse_args()
+    start, mark = time.perf_counter(), stamp()
+    rows = load(given.table) if is_fresh(given.table) else {}
+    wanted = [key for key in keys() if re.search(given.only, key)]
+    for key in wanted:
+        if key not in rows:
+            rows[key] = row(key)
+            save(rows, given.table, mark)
+        print(line(rows[key]), flush=True)
+    minutes, missing = (time.perf_counter() - start) / 60, len(set(keys()) - set(rows))
+    print(f"\n{minutes:.1f} minutes; load {os.getloadavg()[0]:.1f}; {missing} missing")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
