@@ -9,6 +9,11 @@ them, with the functions that they call. None of them is used by the package its
     lesson 02   absmax_row, scale_and_zero, quantize_zero_point, dequantize
     lesson 03   bits_per_weight, absmax_groups, best_clip
     lesson 04   perplexity, flips, paired_interval
+    lesson 05   outlier_columns, vector_wise, smoothing_scales
+    lesson 06   obs_push, eliminate, gptq_columns
+    lesson 07   salient_columns, awq_scales, fold_scales
+    lesson 08   nf4_levels, nearest_level, nf4_bytes
+    lesson 10   pack_nibbles, unpack_nibbles, crossover
 """
 
 from __future__ import annotations
@@ -16,14 +21,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float, Integer, Num
+from jaxtyping import Bool, Float, Int, Integer, Num
 from torch import Tensor
 
-from minquant import grids, groups, rtn
+from minquant import awq, grids, groups, llm_int8, obs, rtn, smoothquant
+from minquant.bits import pack, packed_bytes, unpack
+from minquant.double_quant import DoubleQuantized
 from minquant.evaluate import Perplexity
+from minquant.feeders import divide_outputs_
 from minquant.floats import FloatFormat
 from minquant.grids import absmax, round_to_codes, zero_point
 from minquant.intervals import bootstrap
+from minquant.roofline import Machine
 
 
 def model_bytes(n_weights: int, bits: float) -> float:
@@ -133,3 +142,102 @@ def paired_interval(
 ) -> tuple[float, float]:
     """The 95 % interval of the change in nats per token, by drawing documents again."""
     return bootstrap(after - before, tokens)
+
+
+def outlier_columns(X: Float[Tensor, "n in"], threshold: float) -> Bool[Tensor, " in"]:
+    """The columns of X in which any token's |x| reaches the threshold."""
+    return llm_int8.outlier_columns(X, threshold)
+
+
+def vector_wise(
+    X: Float[Tensor, "n in"], W: Float[Tensor, "out in"]
+) -> Float[Tensor, "n out"]:
+    """X Wᵀ of 8-bit codes, with a scale for each row of X and each row of W."""
+    X_q, W_q = llm_int8.quantize_rows(X), llm_int8.quantize_rows(W)
+    return llm_int8.vector_wise(X_q, W_q)
+
+
+def smoothing_scales(
+    X: Float[Tensor, "n in"], W: Float[Tensor, "out in"], alpha: float
+) -> Float[Tensor, " in"]:
+    """What SmoothQuant divides each column of X by, and multiplies W's by."""
+    return smoothquant.scales_of([W], X, alpha)
+
+
+def obs_push(
+    w: Float[Tensor, " n"], H: Float[Tensor, "n n"], q: int, v: float
+) -> Float[Tensor, " n"]:
+    """Weight q fixed at v, and all others moved as well as they can."""
+    return obs.obs_step(w, torch.linalg.inv(H), q, v)[0]
+
+
+def eliminate(H_inv: Float[Tensor, "n n"], q: int) -> Float[Tensor, "left left"]:
+    """The inverse of H without its row and column q, from the inverse of H."""
+    return obs.eliminate(H_inv, q)
+
+
+def gptq_columns(
+    W: Float[Tensor, "out n"], H: Float[Tensor, "n n"]
+) -> Float[Tensor, "out n"]:
+    """W in whole numbers by GPTQ, from the first column to the last."""
+    rows = obs.rows_by_cholesky(H)
+    *_, end = obs.steps(W, rows, lambda w, j: (w.round().int(), w.round()))
+    return end.W
+
+
+def salient_columns(
+    W: Float[Tensor, "out in"], X: Float[Tensor, "n in"], share: float
+) -> Int[Tensor, " k"]:
+    """The columns of W whose inputs are largest; W itself has no say."""
+    return awq.salient(X.abs().mean(0), share)
+
+
+def awq_scales(X: Float[Tensor, "n in"], ratio: float) -> Float[Tensor, " in"]:
+    """AWQ's scales of one ratio, from its inputs."""
+    return awq.input_scales(X.abs().mean(0), ratio)
+
+
+@torch.no_grad()
+def fold_scales(
+    gain: Float[Tensor, " in"], W: Float[Tensor, "out in"], s: Float[Tensor, " in"]
+) -> tuple[Float[Tensor, " in"], Float[Tensor, "out in"]]:
+    """A norm's gain divided by s, and the matrix after it with its columns times s."""
+    norm = torch.nn.RMSNorm(len(gain))
+    norm.weight.copy_(gain)
+    divide_outputs_(norm, s)
+    return norm.weight.detach(), W * s
+
+
+def nf4_levels(outermost: float) -> tuple[float, ...]:
+    """Sixteen quantiles of the normal: 8 above 0 up to this one, 7 below; over the
+    largest."""
+    return grids.nf4_levels(outermost)
+
+
+def nearest_level(
+    x: Float[Tensor, " n"], levels: Sequence[float]
+) -> Integer[Tensor, " n"]:
+    """The place of each number's nearest level; in a tie the lower."""
+    return round_to_codes(x, grids.Codebook("yours", 8, tuple(levels)))
+
+
+def nf4_bytes(n_weights: int, g: int) -> float:
+    """Bytes of a matrix in NF4 with double quantization."""
+    scales = DoubleQuantized.store(torch.ones(1, n_weights // g), grids.NF4)
+    return float(packed_bytes(n_weights, grids.NF4.bits) + scales.nbytes)
+
+
+def pack_nibbles(codes: Integer[Tensor, " n"]) -> Int[Tensor, " words"]:
+    """Eight codes to an int32, the first in its lowest bits; filled up with zeros."""
+    filled = torch.nn.functional.pad(codes, (0, -len(codes) % 8))
+    return pack(filled, 4).view(torch.int32)
+
+
+def unpack_nibbles(words: Int[Tensor, " words"], n: int) -> Integer[Tensor, " n"]:
+    """The n codes that `pack_nibbles` was given."""
+    return unpack(words.view(torch.uint8), 4, (8 * len(words),))[:n]
+
+
+def crossover(bits_per_weight: float, bandwidth: float, peak: float) -> float:
+    """Tokens at which reading a weight takes as long as its arithmetic."""
+    return Machine("yours", bandwidth, peak).crossover(bits_per_weight)

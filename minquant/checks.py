@@ -15,6 +15,12 @@ together; there is no second copy of a solution. How a function is judged stands
     lesson 02   absmax_row, scale_and_zero, quantize_zero_point, dequantize
     lesson 03   bits_per_weight, absmax_groups, best_clip
     lesson 04   perplexity, flips, paired_interval
+    lesson 05   outlier_columns, vector_wise, smoothing_scales
+    lesson 06   obs_push, eliminate, gptq_columns
+    lesson 07   salient_columns, awq_scales, fold_scales
+    lesson 08   nf4_levels, nearest_level, nf4_bytes
+    lesson 09   lora_forward, lora_gradients, qlora_bytes
+    lesson 10   pack_nibbles, unpack_nibbles, crossover
 """
 
 from __future__ import annotations
@@ -27,15 +33,31 @@ from textwrap import dedent
 from typing import Any
 
 from minquant import (
+    checks_adapters,
+    checks_codebooks,
     checks_measuring,
+    checks_outliers,
+    checks_packing,
+    checks_pushing,
     checks_rounding,
     checks_rulers,
+    checks_salience,
     checks_storing,
     checks_zero_point,
 )
+from minquant.checks_adapters import lora_forward, lora_gradients, qlora_bytes
+from minquant.checks_codebooks import nearest_level, nf4_bytes, nf4_levels
 from minquant.checks_measuring import flips, paired_interval, perplexity
+from minquant.checks_outliers import (
+    outlier_columns,
+    smoothing_scales,
+    vector_wise,
+)
+from minquant.checks_packing import crossover, pack_nibbles, unpack_nibbles
+from minquant.checks_pushing import eliminate, gptq_columns, obs_push
 from minquant.checks_rounding import absmax_row
 from minquant.checks_rulers import absmax_groups, best_clip, bits_per_weight
+from minquant.checks_salience import awq_scales, fold_scales, salient_columns
 from minquant.checks_storing import (
     decode_float,
     gap,
@@ -53,10 +75,21 @@ from minquant.exercises import Exercise
 __all__ = ["absmax_groups", "absmax_row", "best_clip", "bits_per_weight"]
 __all__ += ["decode_float", "dequantize", "flips", "gap", "megabytes", "model_bytes"]
 __all__ += ["paired_interval", "perplexity", "quantize_zero_point", "scale_and_zero"]
+__all__ += ["outlier_columns", "smoothing_scales", "vector_wise"]
+__all__ += ["eliminate", "gptq_columns", "obs_push"]
+__all__ += ["awq_scales", "fold_scales", "salient_columns"]
+__all__ += ["nearest_level", "nf4_bytes", "nf4_levels"]
+__all__ += ["crossover", "pack_nibbles", "unpack_nibbles"]
+__all__ += ["lora_forward", "lora_gradients", "qlora_bytes"]
 __all__ += ["EXERCISES", "Source", "solution", "weight_bytes"]
 
 _LESSONS = (checks_storing, checks_rounding, checks_zero_point, checks_rulers)
-_LESSONS += (checks_measuring,)
+_LESSONS += (checks_measuring, checks_outliers, checks_pushing, checks_codebooks)
+_LESSONS += (
+    checks_salience,
+    checks_packing,
+)
+_LESSONS += (checks_adapters,)
 EXERCISES: dict[str, Exercise] = {
     exercise.name: exercise for lesson in _LESSONS for exercise in lesson.EXERCISES
 }

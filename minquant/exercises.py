@@ -160,6 +160,8 @@ class Exercise:
         if any(_changed(a, b) for a, b in zip(arguments, given, strict=True)):
             raise ValueError("it changes its argument; work on a copy")
         several = isinstance(result, tuple) or len(self.outputs) > 1
+        if len(self.outputs) == 1 and isinstance(result, tuple):
+            several = not all(isinstance(x, float) for x in result)  # a row of numbers
         parts = result if several and isinstance(result, (tuple, list)) else (result,)
         if len(parts) != len(self.outputs):
             names = " and ".join(self.outputs)

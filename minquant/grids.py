@@ -160,15 +160,14 @@ def small_floats(exponent: int, mantissa: int, top: float) -> tuple[float, ...]:
     return (*(-v for v in reversed(positive)), 0.0, *positive)
 
 
-def nf4_levels() -> tuple[float, ...]:
+def nf4_levels(outermost: float = 1 - (1 / 30 + 1 / 32) / 2) -> tuple[float, ...]:
     """NF4's sixteen values, derived: quantiles of the normal, scaled to ±1.
 
     Weights look normal, so go through the bell in equal steps of probability: eight
     above the middle, seven below, joined at an exact 0. Probability 1 lies at infinity,
-    so the outermost value stands at 1 − (1/30 + 1/32)/2: half a slice from the end, the
-    mean for 15 and 16 slices. QLoRA's equation 4 gives other values. Notebook 08.
+    so the outermost value stands a little before: half a slice from the end, the mean
+    for 15 and 16 slices. QLoRA's equation 4 gives other values. Notebook 08.
     """
-    outermost = 1 - (1 / 30 + 1 / 32) / 2
     below, above = (  # from the outermost inwards
         [NormalDist().inv_cdf(outermost + (0.5 - outermost) * i / n) for i in range(n)]
         for n in (7, 8)

@@ -57,7 +57,7 @@ def obs_step(
 ) -> tuple[Float[Tensor, " in"], float]:
     """Fix weight q at v, move all others as well as they can; returns w and the cost E.
 
-    H_inv is the inverse of H = XᵀX, and E is in the units of ‖Xw‖². Hassibi & Stork
+    H_inv is the inverse of H = XᵀX, and E is in the units of ‖Xw‖². Hassibi and Stork
     1993, for v = 0: there a weight is pruned. Lesson 06.
 
     Two inputs that are nearly the same: what weight 0 loses, weight 1 gains.
@@ -76,7 +76,7 @@ def obs_step(
 def eliminate(H_inv: Float[Tensor, "in in"], q: int) -> Float[Tensor, "left left"]:
     """The inverse of H without its row and column q, from the inverse of H.
 
-    One step of Gaussian elimination (Frantar & Alistarh 2022, lemma 1). Lesson 06.
+    One step of Gaussian elimination (Frantar and Alistarh 2022, lemma 1). Lesson 06.
 
     >>> H = torch.tensor([[2.0, 1.0], [1.0, 4.0]])
     >>> eliminate(torch.linalg.inv(H), 0)

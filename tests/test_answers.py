@@ -82,3 +82,19 @@ def test_a_constant_change_is_certain():
     before = torch.tensor([5.0, 1.0, 9.0])
     low, high = answers.paired_interval(before, before + 0.5 * tokens, tokens)
     assert low == pytest.approx(0.5) and high == pytest.approx(0.5)
+
+
+def test_what_a_weight_loses_an_input_like_it_gains():
+    # H⁻¹ = [[2, −1], [−1, 2]] / 3: weight 0 falls by 0.5, weight 1 rises by half of it
+    H = torch.tensor([[2.0, 1.0], [1.0, 2.0]]).double()
+    moved = answers.obs_push(torch.tensor([1.5, 0.0]).double(), H, 0, 1.0)
+    torch.testing.assert_close(moved, torch.tensor([1.0, 0.25]).double())
+    left = answers.eliminate(torch.linalg.inv(H), 0)
+    torch.testing.assert_close(left, torch.tensor([[0.5]]).double())
+
+
+def test_two_inputs_alike_round_to_the_sum():
+    # 0.4 and 0.4 on inputs that are nearly one: 0 and 1, not 0 and 0
+    H = torch.tensor([[1.0, 0.9], [0.9, 1.0]]).double()
+    W = torch.tensor([[0.4, 0.4]]).double()
+    assert answers.gptq_columns(W, H).tolist() == [[0.0, 1.0]]

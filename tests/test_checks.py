@@ -1,5 +1,6 @@
 """The shop window: every exercise by its name, its solution, and no false alarm."""
 
+import html
 import inspect
 from itertools import combinations
 
@@ -66,7 +67,8 @@ def test_a_solution_is_the_package_s_own_source(name):
     shown = str(checks.solution(name))
     assert shown.startswith("# minquant/answers.py\n")
     assert f"def {name}(" in shown
-    assert "&" not in shown and "<pre>" in checks.solution(name)._repr_html_()
+    page = checks.solution(name)._repr_html_()
+    assert page == f"<pre>{html.escape(shown)}</pre>"
 
 
 def test_a_solution_goes_down_to_the_functions_that_it_calls():

@@ -1,0 +1,147 @@
+"""How fast a product can be at best: bytes over bandwidth, operations over peak.
+
+    Y = X W_hatᵀ for M tokens    bytes        N · K · bits / 8  +  2 · M · (N + K)
+                                 operations   2 · M · N · K      a multiply and an add
+    seconds, at least            the larger of bytes / bandwidth and operations / peak
+
+That is the roofline (Williams, Waterman and Patterson 2009). Operations per byte are
+the *arithmetic intensity*; where the two times are equal is the ridge. A product with
+weights of 16 bits has an intensity of about M, so the ridge is a number of tokens.
+Below it a machine waits for weights, and fewer bits make it faster in proportion; above
+it waits for arithmetic, of which there is no less.
+
+    `least_seconds`         codes are read, and multiplied as they come
+    `written_first`         codes are read and W_hat is written; a product of 16 bits
+                            then reads it. Never faster than 16 bits from the start
+    `without_tensor_cores`  the same machine, for kernels that cannot use them
+
+`CARDS` is the one place for the makers' figures. They are peaks: no product reaches
+all of either. What is left out: the instructions that make numbers of codes, caches,
+and what starting a kernel takes. Lesson 10 measures a machine and draws it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+FP16 = 16
+
+
+class Product(NamedTuple):
+    """Y (tokens, out) = X (tokens, width) times a matrix (out, width) transposed."""
+
+    tokens: int
+    out: int
+    width: int
+
+    @property
+    def operations(self) -> int:
+        """Multiplications and additions.
+
+        >>> Product(tokens=2, out=3, width=4).operations
+        48
+        """
+        return 2 * self.tokens * self.out * self.width
+
+    def nbytes(self, bits_per_weight: float) -> float:
+        """Bytes of W once, and of X and Y in 16 bits.
+
+        >>> Product(tokens=1, out=1024, width=1024).nbytes(4.125)
+        544768.0
+        """
+        weights = self.out * self.width * bits_per_weight / 8
+        return weights + 2 * self.tokens * (self.out + self.width)
+
+    def intensity(self, bits_per_weight: float) -> float:
+        """Operations per byte."""
+        return self.operations / self.nbytes(bits_per_weight)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a machine can do at most.
+
+    bandwidth: bytes per second of its main memory. peak: operations per second in 16
+    bits, on tensor cores if it has them (of a CPU: in 32 bits). plain: operations per
+    second in 32 bits without them. capability: Nvidia's number of its kind.
+
+    Raises ValueError for a rate that is not above 0.
+    """
+
+    name: str
+    bandwidth: float
+    peak: float
+    plain: float | None = None
+    capability: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        for field in ("bandwidth", "peak", "plain"):
+            rate = getattr(self, field)
+            if rate is not None and not rate > 0:
+                raise ValueError(f"{field} is {rate}; give what it does per second")
+
+    @property
+    def ridge(self) -> float:
+        """Operations per byte above which arithmetic takes longer than reading."""
+        return self.peak / self.bandwidth
+
+    def crossover(self, bits_per_weight: float) -> float:
+        """Tokens up to which reading the weights takes longer than the arithmetic:
+        bits / 8 bytes of each weight against 2 operations of each token.
+
+        >>> round(CARDS["T4"].crossover(16)), round(CARDS["T4"].crossover(4.125))
+        (203, 52)
+        """
+        return self.ridge * bits_per_weight / 8 / 2
+
+    def attainable(self, intensity: float) -> float:
+        """Operations per second at so many operations per byte: the roof."""
+        return min(self.peak, intensity * self.bandwidth)
+
+    def without_tensor_cores(self) -> Machine:
+        """The machine as a kernel sees it that multiplies one by one.
+
+        Raises ValueError if `plain` is not known.
+        """
+        if self.plain is None:
+            raise ValueError(f"plain of {self.name} is None; give its 32-bit peak")
+        return replace(
+            self, name=f"{self.name}, no tensor cores", peak=self.plain, plain=None
+        )
+
+
+def least_seconds(
+    machine: Machine, product: Product, bits_per_weight: float = FP16
+) -> float:
+    """The time below which no kernel can get, if each byte moves once.
+
+    >>> slow = Machine("a thousand bytes, a thousand operations", 1e3, 1e3)
+    >>> least_seconds(slow, Product(1, 10, 10)), least_seconds(slow, Product(4, 10, 10))
+    (0.24, 0.8)
+    """
+    reading = product.nbytes(bits_per_weight) / machine.bandwidth
+    return max(reading, product.operations / machine.peak)
+
+
+def written_first(machine: Machine, product: Product, bits_per_weight: float) -> float:
+    """The least time if W_hat is made in 16 bits, and then a product reads it."""
+    weights = product.out * product.width
+    made = weights * (bits_per_weight + FP16) / 8 / machine.bandwidth
+    return made + least_seconds(machine, product)
+
+
+# Makers' data sheets: dense products (Nvidia prints twice as much for matrices half of
+# zeros), 16 bits in, sums of 32. T4: NVIDIA T4 Tensor Core GPU (2019). A10: NVIDIA A10
+# Tensor Core GPU (2021). H100: NVIDIA H100 Tensor Core GPU, SXM (2023).
+# fmt: off
+CARDS: dict[str, Machine] = {
+    card.name: card
+    for card in (
+        #        name    bytes/s    peak     plain    kind
+        Machine("T4",    320e9,    65e12,   8.1e12, (7, 5)),
+        Machine("A10",   600e9,   125e12,  31.2e12, (8, 6)),
+        Machine("H100", 3350e9, 989.4e12,  66.9e12, (9, 0)),
+    )
+}
+# fmt: on
