@@ -9,7 +9,7 @@ TRITON ?= $(shell grep '^triton==' requirements.lock)
 PIP := -m pip --disable-pip-version-check
 PYTEST := -m pytest --numprocesses 2 --dist worksteal --durations 12
 NOTEBOOKS := notebooks/build.py
-BENCH ?= import_time widget_latency subject outliers methods qlora_step
+BENCH ?= import_time widget_latency subject recovered outliers methods qlora_step qlora
 ROOT_MAY := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .PHONY: help env lab test test-colab notebooks readme bench peers golden lint lock colab archive clean

@@ -13,6 +13,7 @@ them, with the functions that they call. None of them is used by the package its
     lesson 06   obs_push, eliminate, gptq_columns
     lesson 07   salient_columns, awq_scales, fold_scales
     lesson 08   nf4_levels, nearest_level, nf4_bytes
+    lesson 09   lora_forward, lora_gradients, qlora_bytes (in `answers_adapters`)
     lesson 10   pack_nibbles, unpack_nibbles, crossover
 """
 
@@ -25,6 +26,7 @@ from jaxtyping import Bool, Float, Int, Integer, Num
 from torch import Tensor
 
 from minquant import awq, grids, groups, llm_int8, obs, rtn, smoothquant
+from minquant.answers_adapters import lora_forward, lora_gradients, qlora_bytes
 from minquant.bits import pack, packed_bytes, unpack
 from minquant.double_quant import DoubleQuantized
 from minquant.evaluate import Perplexity
@@ -33,6 +35,8 @@ from minquant.floats import FloatFormat
 from minquant.grids import absmax, round_to_codes, zero_point
 from minquant.intervals import bootstrap
 from minquant.roofline import Machine
+
+__all__ = ["lora_forward", "lora_gradients", "qlora_bytes"]
 
 
 def model_bytes(n_weights: int, bits: float) -> float:

@@ -1,7 +1,7 @@
 """The answers to the exercises of lesson 09, made of the package's own functions.
 
-Unlike `answers`, which holds those of lessons that know matrices alone: here a layer
-with an adapter is built and asked, so the module stands beside it.
+Unlike the others in `answers`, which know matrices alone, these build a layer with an
+adapter and ask it. `answers` has them by name.
 
     lora_forward      what a layer with an adapter gives
     lora_gradients    what its A and B learn from
@@ -12,11 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from minquant.answers import nf4_bytes
+from minquant.bits import packed_bytes
 from minquant.budget import FULL, MOMENTS, adapter_numbers
+from minquant.double_quant import DoubleQuantized
+from minquant.grids import NF4
 from minquant.lora import LoraLinear
 
 
@@ -49,8 +52,11 @@ def qlora_bytes(shapes: Sequence[tuple[int, int]], rank: int) -> float:
     quantization; and 16 bytes for each number of an adapter."""
     named = {str(i): shape for i, shape in enumerate(shapes)}
     trained = adapter_numbers(named, rank)
-    frozen = sum(nf4_bytes(out * width, 64) for out, width in shapes)
-    return frozen + (FULL + FULL + MOMENTS) * trained
+    frozen = 0
+    for out, width in shapes:
+        scales = DoubleQuantized.store(torch.ones(out, width // 64), NF4)
+        frozen += packed_bytes(out * width, NF4.bits) + scales.nbytes
+    return float(frozen + (FULL + FULL + MOMENTS) * trained)
 
 
 def _layer(W: Tensor, A: Tensor, B: Tensor, alpha: float) -> LoraLinear:

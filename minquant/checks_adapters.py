@@ -149,7 +149,7 @@ qlora_bytes = Exercise(
         "the scales of the codes are forgotten": lambda s, r: _bytes(s, r, base=0.5),
     },
     outputs=("the bytes",),
-    shows=(answers_adapters.qlora_bytes, budget.adapter_numbers, answers.nf4_bytes),
+    shows=(answers_adapters.qlora_bytes, budget.adapter_numbers),
 )
 
 EXERCISES = (lora_forward, lora_gradients, qlora_bytes)

@@ -50,7 +50,7 @@ class Plan:
 
     tokens: float
     outputs: float
-    kernel: Literal["gemv", "skinny", "gemm"]
+    kernel: Literal["gemv", "skinny", "gemm", "dequantize"]
     block_m: int
     block_n: int
     split: int

@@ -133,7 +133,8 @@ def quantize_(
             made = call.on(Ws, given)
             if progress:
                 errors += [relative_error(Ws[n], made[n][1], given) for n in group]
-                bar.set_postfix(error=f"{sum(errors) / len(errors):.2e}")
+                error = f"{sum(errors) / len(errors):.2e}"
+                bar.set_postfix(error=error, refresh=False)  # shown with the next bar
             report.update({name: quantized for name, (quantized, _) in made.items()})
             for name, (_, W_hat) in made.items():  # all are in the report: see _take_up
                 Ws[name].copy_(W_hat)

@@ -7,6 +7,7 @@ import torch
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
+collect_ignore = ["aot.py"]  # a process of its own, without the interpreter
 
 
 def pytest_configure(config):

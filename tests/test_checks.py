@@ -57,7 +57,7 @@ def test_no_exercise_is_without_an_answer_and_no_answer_without_an_exercise():
     mine = [
         n
         for n, f in vars(answers).items()
-        if inspect.isfunction(f) and f.__module__ == answers.__name__
+        if inspect.isfunction(f) and f.__module__.startswith(answers.__name__)
     ]
     assert sorted(mine) == NAMES
 
@@ -65,7 +65,7 @@ def test_no_exercise_is_without_an_answer_and_no_answer_without_an_exercise():
 @pytest.mark.parametrize("name", NAMES)
 def test_a_solution_is_the_package_s_own_source(name):
     shown = str(checks.solution(name))
-    assert shown.startswith("# minquant/answers.py\n")
+    assert shown.startswith(("# minquant/answers.py\n", "# minquant/answers_"))
     assert f"def {name}(" in shown
     page = checks.solution(name)._repr_html_()
     assert page == f"<pre>{html.escape(shown)}</pre>"
