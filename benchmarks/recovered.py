@@ -18,7 +18,7 @@ of so small a model are even in most layers: the first table says how uneven, an
 much of a layer's error its most salient columns carry. So AWQ's target is held by the
 model with planted outliers (`folds.plant_outliers`: the float model computes the same,
 but the columns of W that meet the outliers have become small, which in a large model
-they are not); on the model as it is its rows are shown and not judged. About three
+they are not); on the model as it is its rows are shown and not judged. About six
 minutes on two cores. Exits with 1 when a target is missed.
 """
 
