@@ -10,7 +10,7 @@ from fixture import as_learners_have_it
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minquant import awq, grids, groups, model, rtn
+from minquant import awq, grids, groups, rtn
 from minquant.awq import (
     CLIP_RATIOS,
     RATIOS,
@@ -296,18 +296,8 @@ def test_alone_a_matrix_is_what_it_is_in_a_list_of_one():
 @pytest.mark.parametrize("function", [quantize_awq, quantize_awq_shared])
 def test_a_whole_model_is_quantized_better_than_by_rtn(function):
     args = {"grid": grids.zero_point(3), "granularity": groups.per_group(16)}
-    texts = tiny.texts_of("calibration", 3)
-    batches = model.calibration_batches(tiny.tokenizer(), texts, batch=3)
-    network, before = tiny.model(), tiny.model()
-    report = model.quantize_(
-        network, partial(function, **args), calibration=batches, progress=False
-    )
-    layers, old = model.linear_layers(network), model.linear_layers(before)
-    assert list(report) == list(layers)
-    for name, layer in layers.items():
-        assert torch.equal(layer.weight, report[name].dequantize())
     name = "model.layers.0.self_attn.q_proj"
-    X, W = tiny.inputs_of(before, name, batches), old[name].weight
+    report, X, W = tiny.quantized(partial(function, **args), name, 3, batch=3)
     plain = output_error(W, X, rtn.quantize(W, **args))
     assert output_error(W, X, report[name]) < plain
     shared = report["model.layers.0.self_attn.k_proj"].input_scales

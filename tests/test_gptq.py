@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minquant import grids, groups, model, obs, rtn
+from minquant import grids, groups, obs, rtn
 from minquant.gptq import quantize_gptq
 from minquant.scales import E8M0
 
@@ -338,18 +338,8 @@ def test_options_out_of_range_are_named(options, message):
 
 def test_a_whole_model_is_quantized_with_what_the_method_asks_for():
     args = {"grid": grids.zero_point(4), "granularity": groups.per_group(16)}
-    texts = tiny.texts_of("calibration", 12)
-    batches = model.calibration_batches(tiny.tokenizer(), texts, batch=5)
-    network, before = tiny.model(), tiny.model()
-    report = model.quantize_(
-        network, partial(quantize_gptq, **args), calibration=batches, progress=False
-    )
-    layers, old = model.linear_layers(network), model.linear_layers(before)
-    assert list(report) == list(layers)
-    for name, layer in layers.items():
-        assert torch.equal(layer.weight, report[name].dequantize())
     name = "model.layers.0.self_attn.q_proj"
-    X, W = tiny.inputs_of(before, name, batches), old[name].weight
+    report, X, W = tiny.quantized(partial(quantize_gptq, **args), name, 12, batch=5)
     error, error_rtn = (
         (X @ (q.dequantize() - W).T).square().mean()
         for q in (report[name], rtn.quantize(W, **args))

@@ -7,6 +7,8 @@ import transformers
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 from torch import nn
 
+from minquant.model import calibration_batches, linear_layers, quantize_
+
 WORDS = "a b c d e f g h i j k l m n o p q r s t u v w x y z . ,".split()
 
 
@@ -97,6 +99,23 @@ def inputs_of(network, name, batches):
         network(input_ids=ids)
     hook.remove()
     return torch.cat(seen)
+
+
+def quantized(method, name, documents, batch):
+    """The report of a Llama whose every layer now holds what its codes stand for; and
+    of the layer of that name X and W, as they were before.
+    """
+    batches = calibration_batches(
+        tokenizer(), texts_of("calibration", documents), batch=batch
+    )
+    network, before = model(), model()
+    report = quantize_(network, method, calibration=batches, progress=False)
+    layers = linear_layers(network)
+    assert list(report) == list(layers)
+    for other, layer in layers.items():
+        assert torch.equal(layer.weight, report[other].dequantize())
+    W = linear_layers(before)[name].weight
+    return report, inputs_of(before, name, batches), W
 
 
 class Fixed(nn.Module):
