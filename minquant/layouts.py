@@ -50,8 +50,7 @@ def packed(quantized: QuantizedTensor, layout: Layout = "auto") -> Matrix:
     grid = quantized.grid
     possible = isinstance(grid, IntegerGrid) and grid.bits in (2, 3, 4, 8)
     if layout == "words" or (layout == "auto" and possible):
-        codes = quantized.codes.contiguous()
-        bare = replace(quantized, codes=codes, input_scales=None)
+        bare = replace(quantized, input_scales=None)
         words, dense = pack_matrix(bare), bare.nbytes
         dense += quantized.codes.numel() / 40 if grid.bits == 3 else 0  # 3.2 for 3.0
         if layout == "words" or words.nbytes <= 1.02 * dense:

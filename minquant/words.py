@@ -216,8 +216,8 @@ def _pack_codes(
     out, width = codes.shape
     n_blocks = -(-width // block_size(bits))
     padded = torch.nn.functional.pad(codes, (0, n_blocks * block_size(bits) - width))
-    slices = padded.view(out, n_blocks, 16 // bits, HALVES)
-    halves = torch.zeros_like(slices[:, :, 0])
+    slices = padded.reshape(out, n_blocks, 16 // bits, HALVES)
+    halves = codes.new_zeros(out, n_blocks, HALVES)
     for i in range(16 // bits):
         halves |= slices[:, :, i] << bits * i
     return halves.flatten(1).view(torch.int32)  # little endian: half 0 is the low one

@@ -1,5 +1,7 @@
 """Codes in words: the layout by hand, exact inverses, what is refused, the weight."""
 
+from dataclasses import replace
+
 import hypothesis.strategies as st
 import pytest
 import torch
@@ -39,6 +41,13 @@ def test_the_zero_of_the_second_group_is_the_upper_half_of_the_first_byte():
     ones, in_groups = torch.ones(1, 3), groups.per_group(32)
     q = QuantizedTensor(codes, ones, zeros, grids.zero_point(4), in_groups)
     assert words.pack_matrix(q).zeros.tolist() == [[0x93, 0x0F]]
+
+
+def test_codes_that_lie_transposed_in_memory_make_the_same_words():
+    q = quantized((8, 128), grids.zero_point(4), groups.per_group(64))
+    turned = replace(q, codes=q.codes.T.contiguous().T)
+    assert not turned.codes.is_contiguous()
+    assert torch.equal(words.pack_matrix(turned).words, words.pack_matrix(q).words)
 
 
 @settings(max_examples=40, deadline=None)
