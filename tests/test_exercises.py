@@ -65,6 +65,11 @@ def test_what_nobody_attempted_says_so(yours):
     assert 'checks.solution("twice")' in verdict._repr_html_()
 
 
+def test_what_torch_cannot_do_is_an_error_and_no_empty_answer():
+    verdict = TWICE(lambda x: x << x)
+    assert verdict.attempted and "NotImplementedError" in repr(verdict)
+
+
 @pytest.mark.parametrize(
     ("yours", "said"),
     [
