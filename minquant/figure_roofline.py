@@ -26,14 +26,14 @@ from minquant.figures import WIDTH, Picture, plot
 from minquant.roofline import Machine, Product, least_seconds, written_first
 from minquant.ruling import number
 
-MARKS, STYLES = "os^Dv", ("-", "--", "-.", ":", (0, (1, 1)))
+MARKS, STYLES = "os^Dv", ("-", "--", "-.", (0, (9, 2)), (0, (1, 1)))
 TOKENS = sorted({round(2 ** (i / 8)) for i in range(97)})  # 1 to 4096
 LOOKS = {  # what a line of `speedups` stands for: colour, style
     "codes, multiplied as they come": (palette.BLUE, "-"),
     "W_hat written first": (palette.VERMILION, "--"),
     "codes, without tensor cores": (palette.INK, "-."),
 }
-PANEL, GAP, TOP = 240, 48, 58  # CSS pixels
+PANEL, GAP, TOP = 240, 48, 78  # CSS pixels
 
 
 def _log(ax: Axes, x: Sequence[float], y: Sequence[float]) -> None:
@@ -125,7 +125,7 @@ def speedups(
     """
     if not 0 < len(cards) <= 3:
         raise ValueError(f"cards are {len(cards)}; give 1 to 3")
-    fig = Picture(WIDTH, 384)
+    fig = Picture(WIDTH, 404)
     told = []
     for i, card in enumerate(cards):
         ax = fig.axes_at(64 + i * (PANEL + GAP), TOP, PANEL, 270)
@@ -141,7 +141,7 @@ def speedups(
             told.append(_tell(card.name, name, times))
         for kernel, points in (measured or {}).get(card.name, {}).items():
             ax.plot(*zip(*points.items(), strict=True), "o", color=palette.GREEN, ms=6)
-            ax.annotate(kernel, max(points.items()), (3, 9), color=palette.GREEN,
+            ax.annotate(kernel, max(points.items()), (3, 10), color=palette.GREEN,
                         textcoords="offset points", va="center")  # fmt: skip
             said = ", ".join(f"{times:g} at M = {n}" for n, times in points.items())
             told.append(f"{card.name}, measured, {kernel}: {said}")
@@ -157,8 +157,9 @@ def _legend(fig: Picture, measured: bool) -> None:
     signs = {"-": "──", "--": "╌╌", "-.": "─·"}
     named = [(f"{signs[s]} {name}", color) for name, (color, s) in LOOKS.items()]
     named += [("● kernels of others", palette.GREEN)] if measured else []
-    for (text, color), x in zip(named, (20, 304, 492, 738), strict=False):
-        fig.write(x, 16, text, color=color, weight="bold")
+    for i, (text, color) in enumerate(named):
+        fig.write(20 + 330 * (i % 2), 14 + 20 * (i // 2), text, color=color,
+                  weight="bold")  # fmt: skip
 
 
 def _tell(card: str, name: str, times: list[float]) -> str:
