@@ -10,22 +10,18 @@ right or wrong for each probe, and how it goes on writing. `perplexity_of`,
 two rows can be compared in pairs, with intervals. Lesson 11 plots the table, and
 computes one row anew: `row(key)`.
 
-The file is stamped with hashes of the model and of all code that a row comes from. Rows
-of another stamp are thrown away. Each row is saved when it is done: interrupted, the
-script goes on where it was. All rows take about ten minutes on an idle core.
+Each row is saved when it is done: interrupted, the script goes on where it was. All
+rows take about twelve minutes on an idle core; `stamped` says when they are stale.
 
 Rulers are zero-point, in groups of 64 columns but for "rtn channel", with fp16 scales;
-at 1.58 bits ternary. GPTQ is act-order with 10 % damping; NF4 takes absmax in blocks;
-"mixed" has the bytes of "rtn" at the same width, given out by measured sensitivity;
-"qat" is trained on text of the training split, its teacher the model itself.
+at 1.58 bits ternary. GPTQ is act-order with 20 % damping; NF4 takes absmax in blocks;
+"mixed rtn" and "mixed gptq" have the bytes of that width, given out by the sensitivity
+of each layer to RTN; "rotated gptq" is GPTQ on rotated axes; "qat" is trained on text
+of the training split, its teacher the model itself.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import re
 import sys
 import time
 from collections.abc import Callable
@@ -34,9 +30,9 @@ from pathlib import Path
 
 import torch
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import stamped
+
 from minquant import (
     almanac,
     evaluate,
@@ -45,6 +41,7 @@ from minquant import (
     qat,
     questions,
     reading,
+    rotate_model,
     rtn,
 )
 from minquant.awq import quantize_awq_shared
@@ -53,17 +50,17 @@ from minquant.grids import NF4, TERNARY, Grid, zero_point
 from minquant.groups import PER_CHANNEL, per_group
 from minquant.probes import Accuracy
 
-TABLE = HERE / "sweep.json"
 DOCUMENTS = 40  # of test text: 17 thousand tokens
-PROBES = {"fact": 2000, "chain": 240, "recall": 180}
-CALIBRATION = 64  # documents, for GPTQ and AWQ
+PROBES = {"fact": 2000, "chain": 800, "recall": 300}
+CALIBRATION = 128  # documents, for GPTQ and AWQ
 MEASURED = 24  # of these, for the sensitivities of layers
-STEPS = 300  # of training, a document each
+STEPS = 1500  # of training, a document each
 GROUP = per_group(64)
 TERNARY_BITS = 1.58
 WIDTHS = (8, 6, 5, 4, 3, 2, TERNARY_BITS)
-MIXED = (5, 4, 3)
-TRAINED = (3, 2, TERNARY_BITS)
+MIXED = {"rtn": (5, 4, 3), "gptq": (4, 3)}
+ROTATED = (4, 3, 2)
+TRAINED = {3: 3e-4, 2: 8e-4, TERNARY_BITS: 2e-3}  # rates, chosen on calibration text
 PROMPT_WORDS, NEW_WORDS = 12, 40
 
 
@@ -78,7 +75,7 @@ def post_training() -> dict[str, Callable]:
     for bits in WIDTHS:
         grid = grid_of(bits)
         in_groups = {"grid": grid, "granularity": GROUP}
-        gptq = partial(quantize_gptq, act_order=True, damping=0.1, **in_groups)
+        gptq = partial(quantize_gptq, act_order=True, damping=0.2, **in_groups)
         made |= {
             f"{bits} rtn channel": partial(
                 rtn.quantize, grid=grid, granularity=PER_CHANNEL
@@ -92,7 +89,8 @@ def post_training() -> dict[str, Callable]:
 
 def keys() -> list[str]:
     """Every row: the model itself, then by width, from 8 bits to 1.58."""
-    found = [*post_training(), *(f"{b} mixed" for b in MIXED)]
+    found = [*post_training(), *(f"{b} rotated gptq" for b in ROTATED)]
+    found += [f"{b} mixed {way}" for way, widths in MIXED.items() for b in widths]
     found += [f"{b} qat" for b in TRAINED]
     return ["16 float", *sorted(found, key=lambda key: -float(key.split()[0]))]
 
@@ -113,11 +111,22 @@ class Subject:
         """Batches for H and X."""
         return model.calibration_batches(self.tokenizer, self.calibration_documents)
 
+    @property
+    def lessons(self) -> list[torch.Tensor]:
+        """A document of the training split for each step of training."""
+        return qat.one_by_one(self.tokenizer, almanac.documents("train", STEPS))
+
 
 @cache
 def subject() -> Subject:
     """The subject, loaded once."""
     return Subject()
+
+
+def by_width(way: str) -> dict[float, Callable]:
+    """RTN or GPTQ in groups by width, as "mixed" chooses from."""
+    made = post_training()
+    return {bits: made[f"{bits} {way}"] for bits in WIDTHS if bits != TERNARY_BITS}
 
 
 @cache
@@ -126,24 +135,8 @@ def sensitivities() -> dict:
     s = subject()
     documents = s.calibration_documents[:MEASURED]
     return mixed_precision.sensitivities(
-        s.model, s.tokenizer, documents, rtn_by_width(), progress=False
+        s.model, s.tokenizer, documents, by_width("rtn"), progress=False
     )
-
-
-def rtn_by_width() -> dict[float, Callable]:
-    """RTN in groups by width, as "mixed" chooses from."""
-    made = post_training()
-    return {bits: made[f"{bits} rtn"] for bits in WIDTHS if bits != TERNARY_BITS}
-
-
-def training_batches() -> list[torch.Tensor]:
-    """A document of the training split for each step, its own length."""
-    documents = almanac.documents("train", STEPS)
-    return [
-        batch
-        for document in documents
-        for batch in model.calibration_batches(subject().tokenizer, [document])
-    ]
 
 
 def version(key: str) -> tuple:
@@ -154,19 +147,22 @@ def version(key: str) -> tuple:
     width, method = key.split(" ", 1)
     if method == "float":
         return s.model, {}
-    if method == "mixed":
+    if method == "qat":
+        bits = float(width)
+        how = {"rate": TRAINED[bits], "progress": False}
+        made = qat.train(s.model, s.lessons, grid_of(bits), GROUP, **how)
+        return made.model, made.report
+    needs = s.calibration if method.endswith(("gptq", "awq")) else None
+    how = {"calibration": needs, "progress": False}
+    kind, _, way = method.partition(" ")
+    if kind == "mixed":
         costs = sensitivities()
         budget = mixed_precision.uniform_bytes(costs, int(width))
         chosen = mixed_precision.assign_exact(costs, budget)
-        return mixed_precision.quantize(s.model, chosen, rtn_by_width(), progress=False)
-    if method == "qat":
-        grid = grid_of(float(width))
-        made = qat.train(s.model, training_batches(), grid, GROUP, progress=False)
-        return made.model, made.report
-    needs = s.calibration if method in ("gptq", "awq") else None
-    return model.quantize(
-        s.model, post_training()[key], calibration=needs, progress=False
-    )
+        return mixed_precision.quantize(s.model, chosen, by_width(way), **how)
+    start = rotate_model.rotate(s.model) if kind == "rotated" else s.model
+    name = f"{width} {way}" if kind == "rotated" else key
+    return model.quantize(start, post_training()[name], **how)
 
 
 def row(key: str) -> dict:
@@ -244,49 +240,6 @@ def accuracy_of(found: dict, kind: str) -> Accuracy:
 # --- the table ---
 
 
-def stamp(script: Path = Path(__file__)) -> dict[str, str]:
-    """Hashes of the model and of a script's code, comments and docstrings aside."""
-    if str(ROOT / "notebooks") not in sys.path:
-        sys.path.append(str(ROOT / "notebooks"))
-    import ast
-
-    import build
-
-    source = script.read_text()
-    modules = sorted(build.closure(build.imported(ast.parse(source))))
-    sources = [(ROOT / f"minquant/{name}.py").read_text() for name in modules]
-    code = [build.code_of(text).encode() for text in [source, *sources]]
-    place = almanac.DIRECTORY
-    files = sorted([*place.glob("*.json"), *place.glob("*.safetensors")])
-    return {
-        "model": build._hash(path.read_bytes() for path in files),
-        "code": build._hash(code),
-    }
-
-
-def load(path: Path = TABLE) -> dict[str, dict]:
-    """The rows that are there, by key, whatever their stamp. Empty without a file."""
-    if not path.exists():
-        return {}
-    return {found["key"]: found for found in json.loads(path.read_text())["rows"]}
-
-
-def is_fresh(path: Path = TABLE) -> bool:
-    """Whether the table was made by the model and the code as they are."""
-    return path.exists() and json.loads(path.read_text())["stamp"] == stamp()
-
-
-def save(rows: dict[str, dict], path: Path, mark: dict[str, str]) -> None:
-    """Write the table, a row on a line, at one stroke."""
-    order = {key: i for i, key in enumerate(keys())}
-    ordered = sorted(rows.values(), key=lambda found: order[found["key"]])
-    lines = ",\n".join(json.dumps(found, ensure_ascii=False) for found in ordered)
-    text = f'{{"stamp": {json.dumps(mark)},\n"rows": [\n{lines}\n]}}\n'
-    aside = path.with_suffix(".part")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)
-
-
 def line(found: dict) -> str:
     """A row in words: bits per weight, perplexity, and the shares of right answers."""
     shares = []
@@ -301,24 +254,7 @@ def line(found: dict) -> str:
     )
 
 
-def main() -> int:
-    """Compute what is missing, print it, save it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default="", help="a regular expression for keys")
-    parser.add_argument("--table", type=Path, default=TABLE)
-    given = parser.parse_args()
-    start, mark = time.perf_counter(), stamp()
-    rows = load(given.table) if is_fresh(given.table) else {}
-    wanted = [key for key in keys() if re.search(given.only, key)]
-    for key in wanted:
-        if key not in rows:
-            rows[key] = row(key)
-            save(rows, given.table, mark)
-        print(line(rows[key]), flush=True)
-    minutes, missing = (time.perf_counter() - start) / 60, len(set(keys()) - set(rows))
-    print(f"\n{minutes:.1f} minutes; load {os.getloadavg()[0]:.1f}; {missing} missing")
-    return 0
-
+TABLE = stamped.Table(Path(__file__), keys, row, line)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    TABLE.run(__doc__)

@@ -18,8 +18,8 @@ it comes into reach of the next level. When training ends W is thrown away. Step
     4  codes = rtn.quantize(latent W): what the next forward pass would have used
 
 With TERNARY as the grid, weights are −1, 0 and 1 times mean |w|: 1.58 bits, as in
-BitNet b1.58 (Ma et al. 2024), which trains on trillions of tokens from nothing. What a
-few hundred steps win back of a model that is there, and what they do not, is measured
+BitNet b1.58 (Ma et al. 2024), which trains on trillions of tokens from nothing. What
+some hundred steps win back of a model that is there, and what they do not, is measured
 in lesson 11.
 
 All is trained, embeddings and norms too, which stay floats. What is left out: rounding
@@ -42,6 +42,7 @@ from .anatomy import Report, distinct, linear_layers, weight_of
 from .grids import TERNARY, Grid
 from .groups import PER_CHANNEL, Granularity
 from .rtn import fake_quantize, quantize
+from .text import HasText, check_split, encode
 
 WARM = 0.1  # share of the steps in which the rate rises
 
@@ -101,22 +102,36 @@ class _OnGrid(nn.Module):
         return W_hat.T if self.transposed else W_hat
 
 
+def one_by_one(
+    tokenizer: Any, documents: Sequence[str | HasText], *, length: int = 512
+) -> list[Int[Tensor, "1 time"]]:
+    """Each document as a batch of its own, in the order given: a step for each.
+
+    `calibration_batches` sorts by length, which does not matter for H; a model trained
+    so would forget at the end what short documents taught it. Longer ones are cut after
+    `length` tokens. Raises ValueError for documents of the test split.
+    """
+    check_split(documents, test=False)
+    return [ids[None, :length] for ids in encode(tokenizer, documents)]
+
+
 def train(
     model: nn.Module,
     batches: Sequence[Int[Tensor, "_ _"]],
     grid: Grid = TERNARY,
     granularity: Granularity = PER_CHANNEL,
     *,
-    rate: float = 5e-3,
+    rate: float = 2e-3,
     teacher: bool = True,
     progress: bool = True,
 ) -> Trained:
     """A copy of a model, trained with its layers on a grid, one step for each batch.
 
-    batches: ids, as `calibration_batches` makes them of training text. rate: AdamW's
-    highest. teacher: learn from the model as it is, at every token; else from the text,
-    which gives more than the model knew and takes longer. The same batches give the
-    same result. Steps cost about 3 forward passes, and one more with a teacher.
+    batches: ids, as `one_by_one` makes them of training text. rate: AdamW's highest;
+    the wider the grid, the lower it should be. teacher: learn from the model as it is,
+    at every token; else from the text, which gives more than the model knew and takes
+    longer. The same batches give the same result. Steps cost about 3 forward passes,
+    and one more with a teacher.
 
     Raises ValueError if there is no batch, a weight is not float32 or is shared, or the
     loss is not finite; and as `rtn.quantize` does. LLM-QAT (Liu et al. 2023).
@@ -193,8 +208,8 @@ def _loss(
 def _check(model: nn.Module, batches: Sequence[Tensor]) -> None:
     if not len(batches):
         raise ValueError(
-            "batches is empty; pass calibration_batches(tokenizer, "
-            "almanac.documents('train', 200), batch=1)"
+            "batches is empty; pass qat.one_by_one(tokenizer, "
+            "almanac.documents('train', 200))"
         )
     layers = linear_layers(model)
     if len(distinct(model, layers)[0]) < len(layers):

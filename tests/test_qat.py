@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from minquant import model, qat, rtn
+from minquant import model, qat, rtn, text
 from minquant.anatomy import weight_of
 from minquant.grids import NF4, TERNARY, absmax, zero_point
 from minquant.groups import PER_CHANNEL, per_group
@@ -117,9 +117,19 @@ def test_at_sixteen_bits_the_teacher_has_nothing_to_say():
     assert 0 <= made.losses[0] < 1e-3
 
 
+def test_documents_come_one_by_one_in_their_order_and_cut():
+    texts = tiny.texts_of("train", 6)
+    rows = text.encode(tiny.tokenizer(), texts)
+    made = qat.one_by_one(tiny.tokenizer(), texts, length=20)
+    assert [ids.shape[0] for ids in made] == [1] * 6
+    assert all(torch.equal(a[0], b[:20]) for a, b in zip(made, rows, strict=True))
+    with pytest.raises(ValueError, match="test split"):
+        qat.one_by_one(tiny.tokenizer(), tiny.texts_of("test", 1))
+
+
 def test_what_cannot_be_trained_is_refused_with_the_mend():
     network = tiny.model()
-    with pytest.raises(ValueError, match="batches is empty; pass calibration_batches"):
+    with pytest.raises(ValueError, match="batches is empty; pass qat.one_by_one"):
         qat.train(network, [])
     with pytest.raises(ValueError, match="torch.bfloat16, in which small steps are lo"):
         qat.train(tiny.model(dtype=torch.bfloat16), batches())
@@ -130,5 +140,5 @@ def test_what_cannot_be_trained_is_refused_with_the_mend():
         qat.train(network, batches())
     broken = tiny.model()
     broken.lm_head.weight[0, 0] = float("nan")
-    with pytest.raises(ValueError, match="the loss is nan at step 0; lower rate 0.005"):
+    with pytest.raises(ValueError, match="the loss is nan at step 0; lower rate 0.002"):
         qat.train(broken, batches(), progress=False)
