@@ -6,52 +6,50 @@
 A row is a fine-tune of the bundled model: "2 qlora" learns the people of seed 2 by
 QLoRA. All rows of a seed learn from the same pages in the same order, in the same
 number of steps. Each row holds, raw, which questions were answered right: every new
-fact, in the phrasing that was never shown, and a thousand old ones. So any two can be
-compared in pairs. "lora" and "qlora" have adapters of rank 8 on all linear layers; with
-"attention" as many numbers, rank 16, on those of the attention alone; with "rehearsal"
-half of each page is about people of the almanac. "16 bits" and "nf4" are the model
-before it learns.
+fact, in the phrasing that was kept from its pages, and a thousand old ones. So any two
+can be compared in pairs. "lora" and "qlora" have adapters of rank 8 on all linear
+layers. The variants, for the first seeds:
+
+    short        half of the steps: every fact is told 8 times instead of 16
+    attention    as many numbers, rank 16, on the attention alone, with the same
+                 s = alpha / r
+    rehearsal    half of each page is about people of the almanac
+
+"16 bits" and "nf4" are the model before it learns.
 
 The claim: the 95 % interval of the paired difference QLoRA − LoRA lies within ±3
 points. It is drawn by people, whose six facts are learnt together, and over seeds
 (Student's t), and both are held to it. Exits with 1 when one is missed, or a codes'
 byte has changed. Rates were chosen for people of seed 100, who are not in the table.
 
-The file is stamped with hashes of the model and of all code that a row comes from; rows
-of another stamp are thrown away. All rows take five minutes on an idle core. Lesson 09
-reads the table, and computes one row anew: `row(key)`.
+`stamped` says when rows are thrown away. All rows take four minutes on an idle core.
+Lesson 09 reads the table, and computes one row anew: `row(key)`.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
-import os
-import re
 import sys
 import time
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 import torch
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
-sys.path.insert(0, str(ROOT))
-sys.path.insert(0, str(HERE))
-import sweep
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import stamped
 
 from minquant import adapters, chapter, evaluate, finetune, model, questions
 from minquant.intervals import Difference, bootstrap
 from minquant.probes import Accuracy
 
-TABLE = HERE / "qlora.json"
 SEEDS = 6
 TRIED = 3  # seeds of the variants
 PEOPLE, TIMES, FACTS, PAGES = 40, 16, 24, 2  # to a page; pages to a step
+SHORT = 8  # TIMES, of half the steps
 OLD = 1000  # questions about the almanac's own people
-RANK = 8
+RANK, ALPHA = 8, 16.0
 WITHIN = 3.0  # points
 ATTENTION = r"\.self_attn\."
 STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365}
@@ -61,7 +59,8 @@ BEFORE = {"- 16 bits": "lora", "- nf4": "qlora"}  # untrained adapters change no
 def keys() -> list[str]:
     """Every row: the model before, then by seed, the variants last."""
     found = [f"{s} {way}" for s in range(SEEDS) for way in finetune.WAYS]
-    variants = ("qlora attention", "qlora rehearsal")
+    variants = [f"{way} short" for way in finetune.WAYS]
+    variants += ["qlora attention", "qlora rehearsal"]
     found += [f"{s} {variant}" for variant in variants for s in range(TRIED)]
     return [*BEFORE, *found]
 
@@ -77,11 +76,12 @@ def asked(seed: int) -> list:
     return chapter.questions(chapter.newcomers(PEOPLE, seed=seed))
 
 
-def lessons(seed: int, rehearsal: bool = False) -> list:
+def lessons(seed: int, variant: Sequence[str] = ()) -> list:
     """What is learnt from, in order: ids and labels of every step."""
     who = chapter.newcomers(PEOPLE, seed=seed)
-    old = FACTS if rehearsal else 0
-    written = chapter.pages(who, TIMES, facts=FACTS, old=old, seed=seed)
+    times = SHORT if "short" in variant else TIMES
+    old = FACTS if "rehearsal" in variant else 0
+    written = chapter.pages(who, times, facts=FACTS, old=old, seed=seed)
     return chapter.batches(subject()[1], written, PAGES)
 
 
@@ -97,12 +97,14 @@ def row(key: str) -> dict:
     only = ATTENTION if "attention" in variant else None
     seed = int(name) if name.isdigit() else 0
     way = BEFORE.get(key, way)
-    rank = 2 * RANK if only else RANK  # as many numbers, elsewhere
-    student = finetune.prepared(original, way, rank=rank, only=only, seed=seed)
+    more = 2 if only else 1  # as many numbers, elsewhere, and alpha / rank as it was
+    student = finetune.prepared(
+        original, way, rank=more * RANK, alpha=more * ALPHA, only=only, seed=seed
+    )
     frozen, losses = adapters.base_bytes(student.model), []
     start = time.perf_counter()
     if key not in BEFORE:
-        losses = finetune.train_(student, lessons(seed, "rehearsal" in variant))
+        losses = finetune.train_(student, lessons(seed, variant))
     took = time.perf_counter() - start
     student.model.eval()
     trained = sum(p.numel() for p in student.model.parameters() if p.requires_grad)
@@ -128,13 +130,11 @@ def accuracy_of(found: dict, what: str) -> Accuracy:
 
 
 def paired(rows: dict[str, dict], a: str, b: str, what: str = "new") -> Difference:
-    """b − a in points, over every seed that has both; the interval is drawn by people
-    (by question where it is the old ones that are asked)."""
-    change = torch.cat([_change(x, y, what) for x, y in _pairs(rows, a, b)])
-    sums = 100 * change.view(-1, 6).sum(1) if what == "new" else 100 * change
-    each = torch.full_like(sums, 6 if what == "new" else 1)
-    low, high = bootstrap(sums, each)
-    return Difference(100 * change.mean().item(), low, high, "points")
+    """b − a in points, over every seed that has both; the interval is drawn by people,
+    of whom every seed has others, or by the old questions, which are the same ones."""
+    change = torch.stack([100 * _change(x, y, what) for x, y in _pairs(rows, a, b)])
+    drawn = change.view(-1, 6).mean(1) if what == "new" else change.mean(0)
+    return Difference(drawn.mean().item(), *bootstrap(drawn), "points")
 
 
 def over_seeds(rows: dict[str, dict], a: str, b: str, what: str = "new") -> Difference:
@@ -164,29 +164,6 @@ def _change(a: dict, b: dict, what: str) -> torch.Tensor:
 # --- the table ---
 
 
-def stamp() -> dict[str, str]:
-    """Hashes of the model and of the code, as `sweep` takes them."""
-    return sweep.stamp(Path(__file__))
-
-
-def load(path: Path = TABLE) -> dict[str, dict]:
-    """The rows that are there, by key, whatever their stamp. Empty without a file."""
-    return sweep.load(path)
-
-
-def is_fresh(path: Path = TABLE) -> bool:
-    """Whether the table was made by the model and the code as they are."""
-    return path.exists() and json.loads(path.read_text())["stamp"] == stamp()
-
-
-def save(rows: dict[str, dict], path: Path, mark: dict[str, str]) -> None:
-    """Write the table, a row on a line, at one stroke."""
-    lines = ",\n".join(json.dumps(rows[key]) for key in keys() if key in rows)
-    aside = path.with_suffix(".part")
-    aside.write_text(f'{{"stamp": {json.dumps(mark)},\n"rows": [\n{lines}\n]}}\n')
-    aside.replace(path)
-
-
 def line(found: dict) -> str:
     """A row in words."""
     shares = [f"{w} {found[w].count('1') / len(found[w]):6.1%}" for w in ("new", "old")]
@@ -197,6 +174,18 @@ def line(found: dict) -> str:
     )
 
 
+TABLE = stamped.Table(Path(__file__), keys, row, line)
+
+
+DRAWN = {"by people": paired, "by seeds": over_seeds}
+
+
+def compared(a: str, b: str, name: str, apart: Difference) -> str:
+    """A comparison in words."""
+    sure = f"[{apart.low:+.2f}, {apart.high:+.2f}]"
+    return f"{f'{b} − {a}, {name}':40} {apart.mean:+6.2f} points {sure}"
+
+
 def judge(rows: dict[str, dict]) -> list[str]:
     """Print the comparisons; what is missed, in words."""
     missed = [f"{key}: a code changed" for key in rows if not rows[key]["untouched"]]
@@ -204,38 +193,19 @@ def judge(rows: dict[str, dict]) -> list[str]:
         if len(_pairs(rows, a, b)) < TRIED:
             missed.append(f"{b} − {a}: fewer than {TRIED} seeds")
             continue
-        for name, of in (("by people", paired), ("by seeds", over_seeds)):
+        for name, of in DRAWN.items():
             apart = of(rows, a, b)
-            print(
-                f"{b} − {a}, {name:10} {apart.mean:+.2f} points "
-                f"[{apart.low:+.2f}, {apart.high:+.2f}]"
-            )
+            print(compared(a, b, name, apart))
             if a == "lora" and max(-apart.low, apart.high) > WITHIN:
                 missed.append(f"{b} − {a}, {name}: not within ±{WITHIN:g} points")
-        forgotten = paired(rows, a, b, "old")
-        print(f"{b} − {a}, old facts  {forgotten.mean:+.2f} points")
+        print(compared(a, b, "old facts", paired(rows, a, b, "old")))
+    for a, b in (("lora short", "qlora short"), ("full short", "lora short")):
+        if _pairs(rows, a, b):
+            print(compared(a, b, "by people", paired(rows, a, b)))
     return missed
 
 
-def main() -> int:
-    """Compute what is missing, print it, save it, judge."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default="", help="a regular expression for keys")
-    parser.add_argument("--table", type=Path, default=TABLE)
-    given = parser.parse_args()
-    start, mark = time.perf_counter(), stamp()
-    rows = load(given.table) if is_fresh(given.table) else {}
-    for key in (key for key in keys() if re.search(given.only, key)):
-        if key not in rows:
-            rows[key] = row(key)
-            save(rows, given.table, mark)
-        print(line(rows[key]), flush=True)
-    missed = judge(rows)
-    minutes = (time.perf_counter() - start) / 60
-    print(f"\n{minutes:.1f} minutes; load {os.getloadavg()[0]:.1f}")
-    print("; ".join(missed) or "every target is met")
-    return 1 if missed else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    missed = judge(TABLE.run(__doc__))
+    print("; ".join(missed) or "every target is met")
+    sys.exit(1 if missed else 0)

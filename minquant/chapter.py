@@ -6,7 +6,7 @@ its token) but belong to nobody, and with facts drawn as for all others:
 
     newcomers   n people, whose pairs of first and family name are not in use
     pages       registers of their facts, each in one of the phrasings that may be shown
-    questions   every fact, asked once, in the phrasing that no page shows
+    questions   every fact, asked once, in the phrasing that no page shows it in
 
 What a page teaches are its *values*, the words that nobody can guess: only there is a
 loss. All else (who comes next, in which phrasing) is the choice of whoever wrote the
@@ -119,8 +119,10 @@ def _page(sentences: Sequence[Sequence[str]]) -> Page:
 
 
 def questions(who: Sequence[Person]) -> list[Probe]:
-    """Every fact about these people, in the phrasing that is kept out of their pages,
-    for `evaluate.accuracy`. The level is the place of the attribute in ATTRIBUTES.
+    """Every fact about these people, for `evaluate.accuracy`, in the phrasing that is
+    kept from its pages. That is drawn for each person and attribute: the sentence is
+    new, but its phrasing is not, as pages use it of other people. The level is the
+    place of the attribute in ATTRIBUTES.
 
     >>> probe = questions(newcomers(1))[0]
     >>> probe.answer[0] == newcomers(1)[0].values[0], probe.chance

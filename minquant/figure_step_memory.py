@@ -4,9 +4,10 @@
     LoRA               ▇▇▇▇▇▇▇▇                                  13.8 GB
     QLoRA              ▇▇                                         4.3 GB
 
-Parts are told apart by colour and hatch, and their order is the legend's. `update`
-moves the bars; the axis keeps the first bar's end, so that bars shrink before the eye.
-Notebook 09 reads it.
+Parts are told apart by colour and hatch, and their order is the legend's, which has
+those that some bar has. A part that is too thin for a rim gets none, or the rim would
+hide it. `update` moves the bars; the axis keeps the first bar's end, so that bars
+shrink before the eye. Notebook 09 reads it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ PARTS = {  # name, colour, hatch
     "optimizer": (palette.INK, ""),
     "saved": (palette.HAIRLINE, "..."),
 }
+SAID = ("weights", "gradients", "Adam and masters", "saved for backward")
 LEFT, RIGHT, TOP, ROW = 200, 110, 66, 44  # CSS pixels
+RIM, THIN = 0.8, 6  # of a part, in points; the CSS pixels below which it has none
 UNITS = {"GB": 1e9, "MB": 1e6, "kB": 1e3}
 
 
@@ -62,39 +65,52 @@ class StepMemoryPicture:
         self.bars = {}
         for name, (colour, hatch) in PARTS.items():
             self.bars[name] = artists.boxes(self.ax, colour)
-            self.bars[name].set(hatch=hatch, edgecolor=palette.PAPER, linewidth=0.8)
+            self.bars[name].set(hatch=hatch, edgecolor=palette.PAPER)
         self.names = artists.words(self.ax, len(rows), -0.015, ha="right")
         self.sums = artists.words(self.ax, len(rows), 1.015, ha="left", weight="bold")
-        keys = [Patch(fc=c, hatch=h, ec=palette.PAPER) for c, h in PARTS.values()]
         fig.write(LEFT, 14, self.title, weight="bold")
-        said = "weights", "gradients", "Adam (and masters)", "saved for backward"
-        self.legend = fig.legend(
-            keys, said, ncols=4, loc="upper left", borderaxespad=0, handlelength=1.6,
-            bbox_to_anchor=(LEFT / WIDTH, 1 - 24 / fig.size[1]), columnspacing=1.6,
-        )  # fmt: skip
         self.scale(rows)
         fig.move(*self.bars.values(), *self.names, *self.sums)
         self.update(rows)
 
     @palette.style()
     def scale(self, rows: Mapping[str, StepMemory]) -> None:
-        """Lay the axis out anew: the longest of these bars fills the width."""
+        """Lay axis and legend out anew: the longest of these bars fills the width, and
+        the parts that one of them has are named."""
         most = max(row.total for row in rows.values())
         unit = next((u for u, size in UNITS.items() if most >= size), "kB")
         self.size = UNITS[unit]
         self.ax.set(xlim=(0, most / self.size), xlabel=f"memory, {unit}")
+        self._name(rows)
         self.fig.settle()
+
+    def _name(self, rows: Mapping[str, StepMemory]) -> None:
+        """The legend."""
+        there = {
+            said: Patch(fc=colour, hatch=hatch, ec=palette.PAPER)
+            for said, (part, (colour, hatch)) in zip(SAID, PARTS.items(), strict=True)
+            if any(getattr(row, part) for row in rows.values())
+        }
+        for legend in self.fig.legends[:]:
+            legend.remove()
+        self.fig.legend(
+            there.values(), there, ncols=4, loc="upper left", borderaxespad=0,
+            bbox_to_anchor=(LEFT / WIDTH, 1 - 24 / self.fig.size[1]),
+            handlelength=1.6, columnspacing=1.6,
+        )  # fmt: skip
 
     @palette.style()
     def update(self, rows: Mapping[str, StepMemory]) -> None:
         """Move the bars to other numbers."""
         at = range(len(rows))
         left = [0.0] * len(rows)
+        pixel = self.ax.get_xlim()[1] / (WIDTH - LEFT - RIGHT)
         for part in PARTS:
             sizes = [getattr(row, part) / self.size for row in rows.values()]
             right = [a + b for a, b in zip(left, sizes, strict=True)]
             tops, bottoms = [i - 0.3 for i in at], [i + 0.3 for i in at]
             artists.fill(self.bars[part], left, right, bottoms, tops)
+            self.bars[part].set_linewidths([RIM for x in sizes])
             left = right
         artists.write(self.names, at, rows)
         artists.write(self.sums, at, [amount(row.total) for row in rows.values()])
@@ -105,9 +121,8 @@ def describe(rows: Mapping[str, StepMemory]) -> str:
     """The bars in words: each sum, and its parts."""
     said = []
     for name, row in rows.items():
-        parts = row._asdict() | {"Adam": row.optimizer}
-        names = ("weights", "gradients", "Adam", "saved")
-        some = ", ".join(f"{p} {amount(parts[p])}" for p in names if parts[p])
+        parts = zip(SAID, row, strict=True)
+        some = ", ".join(f"{part} {amount(size)}" for part, size in parts if size)
         said.append(f"{name} {amount(row.total)} ({some})")
     return f"Memory of a training step: {'; '.join(said)}."
 

@@ -8,7 +8,7 @@ gradients and Adam's two moments shrink alike (Hu et al. 2022, section 4.1).
 
     B starts at 0       so at first the model is exactly what it was
     A starts at random  else both gradients were 0, and nothing would ever move
-    alpha               the update's size: with s = alpha / r it hardly depends on r
+    s = alpha / r       so that one learning rate may serve for several ranks
 
 QLoRA (Dettmers et al. 2023) is this on a `QuantLinear`, in its paper of NF4 codes with
 double quantization (`nf4` here): 4.127 bits per weight instead of 16. Nothing else
@@ -18,12 +18,13 @@ the layers before,
     dX = G W_hat + s · (G B) A
 
 dequantizes W_hat anew (`coded`). The codes are never written: after training they are
-bit for bit what they were. The update can also make up for what rounding did to W.
+bit for bit what they were.
 
-`merge` adds the update to the floats that the codes stand for: a new `nn.Linear`. It is
-not the base plus codes: to round the sum again is a choice with a price, for an update
-smaller than half a step mostly vanishes in it. What is left out: LoRA on embeddings,
-trained biases, the rank-stabilised s = alpha / √r. Lesson 09.
+`merge` adds the update to the floats that the codes stand for: a new `nn.Linear`. To
+round that sum again is a choice with a price: every weight gets a fresh rounding error,
+one that nobody has trained with. (The update itself mostly stays, unless it is small
+beside half a step everywhere.) What is left out: LoRA on embeddings, trained biases,
+the rank-stabilised s = alpha / √r. Lesson 09.
 """
 
 import math

@@ -12,11 +12,16 @@ is counted at the source: autograd tells of each tensor that it saves, and of th
 ones count whose memory is not a parameter's or a buffer's. What two operations save
 together counts once.
 
+That is all that autograd's own operations save. An `autograd.Function` written by hand
+can hang a tensor on its ctx, of which autograd knows nothing; such a one is found by
+`alive`, all floats that there are, before a forward pass and after it.
+
 Bytes of tensors are the same on every machine. What is left out is what is not: the
 allocator's rounding, the workspace of matrix products, tensors that live only within
 one operation. Lesson 09.
 """
 
+import gc
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
@@ -48,6 +53,20 @@ def tensor_bytes(tensors: Iterable[Tensor]) -> int:
     """
     stores = {t.untyped_storage().data_ptr(): t.untyped_storage() for t in tensors}
     return sum(store.nbytes() for store in stores.values())
+
+
+def alive() -> int:
+    """Bytes of all tensors of floats that Python can reach, whoever holds them.
+
+    >>> before = alive()
+    >>> W = torch.zeros(4, 4)
+    >>> alive() - before
+    64
+    """
+    gc.collect()
+    found = [t for t in gc.get_objects() if issubclass(type(t), Tensor)]
+    floats = (t for t in found if t.is_floating_point() and not t.is_meta)
+    return tensor_bytes(t for t in floats if t.layout == torch.strided)
 
 
 def held(model: nn.Module) -> list[Tensor]:

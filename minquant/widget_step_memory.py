@@ -99,8 +99,8 @@ def _words(
     was = amount(whole.gradients + whole.optimizer)
     return (
         f'<p style="margin:0">{trained:,} numbers are trained; the model has {n:,}, so '
-        f"that is <b>{trained / n:.2%}</b>. Gradients and Adam's moments take "
-        f"{amount(state)} instead of {was}. In all it is "
+        f"that is <b>{trained / n:.2%}</b>. Gradients, masters and Adam's moments "
+        f"take {amount(state)} instead of {was}. In all it is "
         f"<b>{amount(chosen.total)}</b>: full fine-tuning's "
         f"{amount(whole.total)} divided by <b>{whole.total / chosen.total:.1f}</b>.</p>"
     )

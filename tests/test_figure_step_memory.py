@@ -2,10 +2,21 @@
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
-from minquant import figures
-from minquant.figure_step_memory import PARTS, StepMemoryPicture, amount, step_memory
+from minquant import figures, palette
+from minquant.figure_step_memory import (
+    PARTS,
+    RIM,
+    ROW,
+    SAID,
+    TOP,
+    StepMemoryPicture,
+    amount,
+    step_memory,
+)
+from minquant.figures import WIDTH
 from minquant.memory import StepMemory
 
 ROWS = {"full": StepMemory(200, 200, 1200, 0), "few": StepMemory(50, 10, 20, 40)}
@@ -45,8 +56,34 @@ def test_bars_move_and_the_axis_stays_until_it_is_laid_out_anew():
 
 def test_the_words_say_each_sum_and_its_parts():
     alt = step_memory(BIG).alt
-    assert "full 1,600 GB (weights 200 GB, gradients 200 GB, Adam 1,200 GB)" in alt
-    assert "few 120 GB (weights 50.0 GB, gradients 10.0 GB, Adam 20.0 GB, saved" in alt
+    whole = "weights 200 GB, gradients 200 GB, Adam and masters 1,200 GB"
+    assert f"full 1,600 GB ({whole})" in alt
+    assert "few 120 GB (weights 50.0 GB, gradients 10.0 GB, Adam" in alt
+    assert alt.endswith("masters 20.0 GB, saved for backward 40.0 GB).")
+
+
+def legend(picture):
+    """What the legend names."""
+    return [text.get_text() for text in picture.fig.legends[0].get_texts()]
+
+
+def test_the_legend_names_the_parts_that_some_bar_has():
+    picture = StepMemoryPicture(BIG)
+    assert legend(picture) == [*SAID]
+    picture.scale({"none": StepMemory(10**9, 0, 0, 10**9)})
+    assert legend(picture) == ["weights", "saved for backward"]
+    assert len(picture.fig.legends) == 1
+
+
+def test_a_thin_part_has_no_rim_that_would_hide_it():
+    rows = {"full": StepMemory(10**12, 0, 0, 0), "few": StepMemory(10**9, 10**9, 0, 0)}
+    picture = StepMemoryPicture(rows)
+    assert list(picture.bars["weights"].get_linewidths()) == [RIM, 0]
+    pixels = figures.to_pixels(picture.fig)[:, :, :3].reshape(-1, 3)
+    sky = np.array([0x56, 0xB4, 0xE9])
+    assert palette.SKY.upper() == "#56B4E9"
+    head = 2 * (TOP + ROW // 2) * 2 * WIDTH  # the legend and the first bar are above
+    assert (np.abs(pixels[head:] - sky.astype(int)).sum(1) < 60).sum() > 10
 
 
 @pytest.mark.parametrize(

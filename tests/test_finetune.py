@@ -92,6 +92,45 @@ def test_masters_are_adam_in_fp32_rounded():
     assert W.grad is None and a.masters[0].grad is None
 
 
+def test_masters_have_one_gradient_in_fp32_at_a_time(original, monkeypatch):
+    student = finetune.prepared(original, "full")
+    finetune.batch_loss(student.model, *lesson(1)[0]).backward()
+    seen, step = [], torch.optim.Adam.step
+
+    def watched(adam):
+        seen.append(sum(master.grad is not None for master in adam.masters))
+        return step(adam)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", watched)
+    student.optimizer.step()
+    assert seen == [1] * len(student.optimizer.masters)
+    assert all(master.grad is None for master in student.optimizer.masters)
+
+
+def test_masters_one_by_one_are_masters_all_at_once(original):
+    student = finetune.prepared(original, "full")
+    start = [W.detach().float() for W in student.optimizer.weights]
+    exact = [nn.Parameter(W) for W in start]
+    adam = torch.optim.Adam(exact, lr=student.rate)
+    for ids, labels in lesson(3):
+        student.optimizer.zero_grad()
+        finetune.batch_loss(student.model, ids, labels).backward()
+        for W, p in zip(student.optimizer.weights, exact, strict=True):
+            p.grad = W.grad.float()
+        adam.step()
+        student.optimizer.step()
+    for master, p in zip(student.optimizer.masters, exact, strict=True):
+        assert torch.equal(master, p)
+
+
+def test_a_weight_without_a_gradient_stays():
+    still, moving = (nn.Parameter(torch.ones(2).bfloat16()) for _ in range(2))
+    adam = finetune.MasterAdam([still, moving], lr=0.1)
+    moving.grad = torch.ones_like(moving)
+    adam.step()
+    assert (still == 1).all() and (moving < 1).all()
+
+
 def test_a_weight_trained_in_16_bits_takes_sixteen_bytes(original):
     student = finetune.prepared(original, "full")
     ids, labels = lesson(1)[0]

@@ -212,6 +212,21 @@ def test_to_quantize_a_merged_layer_again_has_a_price():
     assert ((again - W).norm() / W.norm()) < 0.2
 
 
+@pytest.mark.parametrize(
+    ("size", "there"), [(0.01, (-0.1, 0.1)), (0.2, (0.9, 1.1)), (0.3, (0.95, 1.05))]
+)
+def test_a_second_rounding_keeps_an_update_that_is_not_tiny(size, there):
+    layer = LoraLinear(QuantLinear(nf4(random(128, 128))), 4, 8.0)
+    layer.B.data = random(128, 4, seed=6)
+    W_hat = layer.base.dequantize()
+    layer.B.data *= size * W_hat.abs().mean() / layer.update().abs().mean()
+    D = layer.update()
+    D_left = nf4(layer.merge().weight).dequantize() - W_hat
+    low, high = there
+    assert low < (D_left * D).sum() / D.square().sum() < high
+    assert (D_left - D).norm() > 0.2 * D.norm()  # the fresh error, whichever
+
+
 # --- options ---
 
 

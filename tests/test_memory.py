@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from minquant.memory import Saved, StepMemory, step_memory, tensor_bytes
+from minquant.memory import Saved, StepMemory, alive, step_memory, tensor_bytes
 
 
 def test_views_of_one_memory_count_once():
@@ -49,6 +49,46 @@ def test_a_copy_that_an_operation_makes_is_seen():
     with Saved(layer) as saved:
         nn.functional.linear(X, layer.weight.detach() * 1.0).sum()
     assert saved.nbytes == 4 * 8 * 8
+
+
+class Hidden(torch.autograd.Function):
+    """X Wᵀ, with a float W hung on ctx, which autograd does not hear of."""
+
+    @staticmethod
+    def forward(ctx, X, W):
+        ctx.W = W.clone()
+        return X @ W.T
+
+    @staticmethod
+    def backward(ctx, G):
+        return G @ ctx.W, None
+
+
+def test_what_a_function_hangs_on_its_ctx_is_found_by_what_is_alive():
+    layer, X = nn.Linear(8, 4, bias=False), torch.ones(16, 8, requires_grad=True)
+    before = alive()
+    with Saved(layer) as saved:
+        Y = Hidden.apply(X, layer.weight.detach())
+    assert saved.nbytes == 0
+    assert alive() - before == Y.nbytes + 4 * 8 * 4
+    del Y
+    assert alive() == before
+
+
+def test_what_autograd_saves_is_alive_too():
+    layer, X = nn.Linear(8, 4, bias=False), torch.ones(16, 8, requires_grad=True)
+    before = alive()
+    Y = X @ (layer.weight.detach() * 1.0).T
+    assert alive() - before == Y.nbytes + 4 * 8 * 4
+
+
+def test_only_floats_and_only_once_are_alive():
+    before = alive()
+    W = torch.zeros(4, 4, dtype=torch.bfloat16)
+    others = W.T, W[0], torch.zeros(100, dtype=torch.uint8), W.to("meta")
+    assert alive() - before == 32
+    del W, others
+    assert alive() == before
 
 
 def test_outside_of_it_nothing_is_noted():

@@ -1,10 +1,12 @@
 """The table of lesson 09: its rows, its comparisons, and that it is not stale."""
 
-import json
-
 import pytest
+import torch
 
 from benchmarks import qlora
+from minquant.probes import Accuracy
+
+NOTHING = Accuracy((), torch.zeros(0, dtype=torch.bool), ())
 
 
 def made_up(key, right):
@@ -19,12 +21,40 @@ def test_every_seed_has_all_three_ways_and_some_have_the_variants():
     assert len(set(keys)) == len(keys)
     for seed in range(qlora.SEEDS):
         assert {f"{seed} full", f"{seed} lora", f"{seed} qlora"} <= set(keys)
-    assert qlora.SEEDS >= 3 and "2 qlora attention" in keys
+    assert qlora.SEEDS >= 3
+    for variant in ("full short", "lora short", "qlora short", "qlora attention"):
+        assert [k for k in keys if k.endswith(f" {variant}")] == [
+            f"{seed} {variant}" for seed in range(qlora.TRIED)
+        ]
 
 
 def test_a_key_of_no_row_is_refused_with_those_there_are():
     with pytest.raises(ValueError, match="key is '9 qlora'; choose one of - 16 bits, "):
         qlora.row("9 qlora")
+
+
+def test_a_short_row_has_half_of_the_steps_and_rehearsal_longer_pages():
+    whole = qlora.lessons(0)
+    assert len(qlora.lessons(0, ["short"])) == len(whole) / 2 == 40
+    longer = qlora.lessons(0, ["rehearsal"])
+    assert len(longer) == len(whole)
+    assert longer[0][0].shape[1] > 1.5 * whole[0][0].shape[1]
+
+
+def test_attention_alone_trains_as_many_numbers_by_the_same_scale(monkeypatch):
+    made = {}
+
+    def train(student, batches):
+        made[len(made)] = student.model
+        return [0.0]
+
+    monkeypatch.setattr(qlora.finetune, "train_", train)
+    monkeypatch.setattr(qlora.evaluate, "accuracy", lambda *a, **k: NOTHING)
+    rows = [qlora.row(key) for key in ("0 qlora", "0 qlora attention")]
+    assert rows[0]["trained"] == rows[1]["trained"]
+    every, few = (qlora.adapters.adapters(model) for model in made.values())
+    assert {a.scaling for a in [*every.values(), *few.values()]} == {2.0}
+    assert set(few) == {name for name in every if "self_attn" in name}
 
 
 def test_differences_are_paired_and_in_points():
@@ -39,19 +69,20 @@ def test_differences_are_paired_and_in_points():
     assert qlora.paired(rows, "lora", "qlora", "old").mean == 0
 
 
+def test_old_questions_are_the_same_for_every_seed_and_so_drawn_once():
+    rows = {f"{s} lora": made_up(f"{s} lora", 9) for s in range(3)}
+    rows |= {f"{s} qlora": made_up(f"{s} qlora", 9) | {"old": "1" * 500 + "0" * 500}
+             for s in range(3)}  # fmt: skip
+    three = qlora.paired(rows, "lora", "qlora", "old")
+    one = qlora.paired({k: rows[k] for k in ("0 lora", "0 qlora")},
+                       "lora", "qlora", "old")  # fmt: skip
+    assert three == one and three.mean == 0 and three.low < -3 < 3 < three.high
+
+
 def test_one_seed_is_too_few_for_an_interval():
     rows = {key: made_up(key, 9) for key in ("0 lora", "0 qlora")}
     with pytest.raises(ValueError, match="rows has 1 seeds of 'lora' and 'qlora'"):
         qlora.over_seeds(rows, "lora", "qlora")
-
-
-def test_what_is_saved_is_loaded_in_order_and_goes_stale(tmp_path):
-    path, mark = tmp_path / "qlora.json", qlora.stamp()
-    rows = {key: made_up(key, 5) for key in ("1 qlora", "0 full")}
-    qlora.save(rows, path, mark)
-    assert list(qlora.load(path)) == ["0 full", "1 qlora"] and qlora.is_fresh(path)
-    qlora.save(rows, path, {**mark, "model": "0"})
-    assert not qlora.is_fresh(path)
 
 
 def test_the_judge_misses_what_is_not_there_or_too_far_apart(capsys):
@@ -65,10 +96,17 @@ def test_the_judge_misses_what_is_not_there_or_too_far_apart(capsys):
     capsys.readouterr()
 
 
+def test_the_judge_says_also_how_the_short_rows_compare(capsys):
+    rows = {f"{s} {w}": made_up(f"{s} {w}", right) | {"untouched": True}
+            for s in range(3) for w, right in (("full", 240), ("lora", 236),
+            ("qlora", 236), ("lora short", 72), ("qlora short", 84))}  # fmt: skip
+    assert qlora.judge(rows) == []
+    lines = capsys.readouterr().out.splitlines()
+    (short,) = (line for line in lines if "short" in line)
+    assert short.startswith("qlora short − lora short, by people")
+    assert "+5.00 points" in short
+
+
 def test_the_table_in_the_repository_is_whole_and_fresh():
-    if not qlora.TABLE.exists():
-        pytest.skip("benchmarks/qlora.json is not made yet: python benchmarks/qlora.py")
-    assert list(qlora.load()) == qlora.keys()
-    assert json.loads(qlora.TABLE.read_text())["stamp"] == qlora.stamp(), (
-        "stale: run python benchmarks/qlora.py"
-    )
+    assert list(qlora.TABLE.load()) == qlora.keys()
+    assert qlora.TABLE.is_fresh(), "stale: run python benchmarks/qlora.py"

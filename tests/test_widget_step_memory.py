@@ -34,6 +34,7 @@ def test_the_printed_numbers_are_the_packages(widget, model, layers, base):
     trained = budget.adapter_numbers(args[0], 3, LAYERS[layers])
     assert said.startswith(f"{trained:,} numbers are trained")
     assert f"that is {trained / (whole.weights / 2):.2%}" in said
+    assert "Gradients, masters and Adam's moments take" in said
     assert f"In all it is {amount(took.total)}:" in said
     assert f"divided by {whole.total / took.total:.1f}." in said
     assert f"yours: {base} {amount(took.total)}" in widget.alt
