@@ -15,6 +15,7 @@ them, with the functions that they call. None of them is used by the package its
     lesson 08   nf4_levels, nearest_level, nf4_bytes
     lesson 09   lora_forward, lora_gradients, qlora_bytes (in `answers_adapters`)
     lesson 10   pack_nibbles, unpack_nibbles, crossover
+    lesson 11   ternary, latent_step, assign_bits (in `answers_low_bits`)
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from torch import Tensor
 
 from minquant import awq, grids, groups, llm_int8, obs, rtn, smoothquant
 from minquant.answers_adapters import lora_forward, lora_gradients, qlora_bytes
+from minquant.answers_low_bits import assign_bits, latent_step, ternary
 from minquant.bits import pack, packed_bytes, unpack
 from minquant.double_quant import DoubleQuantized
 from minquant.evaluate import Perplexity
@@ -37,6 +39,7 @@ from minquant.intervals import bootstrap
 from minquant.roofline import Machine
 
 __all__ = ["lora_forward", "lora_gradients", "qlora_bytes"]
+__all__ += ["assign_bits", "latent_step", "ternary"]
 
 
 def model_bytes(n_weights: int, bits: float) -> float:
@@ -213,8 +216,7 @@ def fold_scales(
 
 
 def nf4_levels(outermost: float) -> tuple[float, ...]:
-    """Sixteen quantiles of the normal: 8 above 0 up to this one, 7 below; over the
-    largest."""
+    """Quantiles of the normal up to this one: 8 above 0, 7 below; over the largest."""
     return grids.nf4_levels(outermost)
 
 

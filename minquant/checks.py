@@ -21,6 +21,7 @@ together; there is no second copy of a solution. How a function is judged stands
     lesson 08   nf4_levels, nearest_level, nf4_bytes
     lesson 09   lora_forward, lora_gradients, qlora_bytes
     lesson 10   pack_nibbles, unpack_nibbles, crossover
+    lesson 11   ternary, latent_step, assign_bits
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from typing import Any
 from minquant import (
     checks_adapters,
     checks_codebooks,
+    checks_low_bits,
     checks_measuring,
     checks_outliers,
     checks_packing,
@@ -47,6 +49,7 @@ from minquant import (
 )
 from minquant.checks_adapters import lora_forward, lora_gradients, qlora_bytes
 from minquant.checks_codebooks import nearest_level, nf4_bytes, nf4_levels
+from minquant.checks_low_bits import assign_bits, latent_step, ternary
 from minquant.checks_measuring import flips, paired_interval, perplexity
 from minquant.checks_outliers import (
     outlier_columns,
@@ -81,15 +84,12 @@ __all__ += ["awq_scales", "fold_scales", "salient_columns"]
 __all__ += ["nearest_level", "nf4_bytes", "nf4_levels"]
 __all__ += ["crossover", "pack_nibbles", "unpack_nibbles"]
 __all__ += ["lora_forward", "lora_gradients", "qlora_bytes"]
+__all__ += ["assign_bits", "latent_step", "ternary"]
 __all__ += ["EXERCISES", "Source", "solution", "weight_bytes"]
 
 _LESSONS = (checks_storing, checks_rounding, checks_zero_point, checks_rulers)
 _LESSONS += (checks_measuring, checks_outliers, checks_pushing, checks_codebooks)
-_LESSONS += (
-    checks_salience,
-    checks_packing,
-)
-_LESSONS += (checks_adapters,)
+_LESSONS += (checks_salience, checks_packing, checks_adapters, checks_low_bits)
 EXERCISES: dict[str, Exercise] = {
     exercise.name: exercise for lesson in _LESSONS for exercise in lesson.EXERCISES
 }
