@@ -110,7 +110,7 @@ class StepMemoryPicture:
             right = [a + b for a, b in zip(left, sizes, strict=True)]
             tops, bottoms = [i - 0.3 for i in at], [i + 0.3 for i in at]
             artists.fill(self.bars[part], left, right, bottoms, tops)
-            self.bars[part].set_linewidths([RIM for x in sizes])
+            self.bars[part].set_linewidths([RIM * (x >= THIN * pixel) for x in sizes])
             left = right
         artists.write(self.names, at, rows)
         artists.write(self.sums, at, [amount(row.total) for row in rows.values()])

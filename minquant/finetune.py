@@ -17,6 +17,10 @@ So a parameter that is trained takes 16 bytes beside its activations, whichever 
     A and B            weight 4 + gradient 4 +            Adam's moments 4 + 4
     frozen             weight 2, or 4.13 bits as NF4
 
+MasterAdam steps one parameter after another, so that of its fp32 gradients, too, only
+one is there at a time: beyond the account comes 4 bytes for each number of the largest
+parameter, not of all.
+
 Gradients are clipped to a norm of CLIP, as QLoRA's paper does: the first ones, of a
 model that is sure of what is wrong, would throw it far. What is left out: weight decay,
 loss scaling (bf16 needs none). Lesson 09.
@@ -43,6 +47,8 @@ CLIP, WARM_UP = 1.0, 10
 class MasterAdam(torch.optim.Adam):
     """Adam over fp32 copies of 16-bit weights. The copies are in its state.
 
+    At most one gradient is there in fp32 at a time.
+
     >>> W = nn.Parameter(torch.ones(1, dtype=torch.bfloat16))
     >>> adam = MasterAdam([W], lr=0.001)
     >>> for _ in range(5):
@@ -59,14 +65,15 @@ class MasterAdam(torch.optim.Adam):
 
     @torch.no_grad()
     def step(self) -> None:
-        """Gradients up to fp32, Adam's step there, the result down to 16 bits."""
+        """A gradient up to fp32, Adam's step there, the result down to 16 bits; then
+        the next."""
         for W, master in zip(self.weights, self.masters, strict=True):
-            master.grad = None if W.grad is None else W.grad.float()
-        super().step()
-        for W, master in zip(self.weights, self.masters, strict=True):
+            if W.grad is None:
+                continue
+            master.grad = W.grad.float()
+            super().step()  # it passes over all that have no gradient now
             master.grad = None
-            if state := self.state.get(master):
-                state["master"] = master
+            self.state[master]["master"] = master
             W.copy_(master)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
