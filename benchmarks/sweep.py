@@ -11,7 +11,7 @@ two rows can be compared in pairs, with intervals. Lesson 11 plots the table, an
 computes one row anew: `row(key)`.
 
 Each row is saved when it is done: interrupted, the script goes on where it was. All
-rows take about twelve minutes on an idle core; `stamped` says when they are stale.
+rows take about ten minutes on an idle core; `stamped` says when they are stale.
 
 Rulers are zero-point, in groups of 64 columns but for "rtn channel", with fp16 scales;
 at 1.58 bits ternary. GPTQ is act-order with 20 % damping; NF4 takes absmax in blocks;

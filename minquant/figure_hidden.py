@@ -22,7 +22,8 @@ from minquant import palette
 from minquant.figure_intervals import Measured
 from minquant.figures import Picture, plot
 
-LEAST, MOST = 0.1, 1e5  # per cent, the ends of the axis
+LEAST, MOST = 0.1, 3e4  # per cent, the ends of the axis
+LINE = 9  # per cent of the upright axis, between two names
 
 
 class Kept(NamedTuple):
@@ -38,7 +39,7 @@ class Kept(NamedTuple):
 
 
 @palette.style()
-def hidden(versions: Sequence[Kept], fine: float, *, named: int = 4) -> Picture:
+def hidden(versions: Sequence[Kept], fine: float, *, named: int = 2) -> Picture:
     """The picture. fine: the rise of perplexity, in %, that one would let pass. named:
     how many of the versions to its left are named, the lowest first.
 
@@ -56,7 +57,7 @@ def hidden(versions: Sequence[Kept], fine: float, *, named: int = 4) -> Picture:
         height=400,
     )
     ax.set(xscale="log", xlim=(LEAST / 1.3, MOST), ylim=(-3, 108))
-    ax.set_xticks([10.0**i for i in range(-1, 6)])
+    ax.set_xticks([10.0**i for i in range(-1, 5)])
     ax.xaxis.set_major_formatter(lambda x, _: "≤ 0.1" if x <= LEAST else f"{x:,.0f}")
     ax.minorticks_off()
     ax.grid(axis="y", color=palette.HAIRLINE)
@@ -64,10 +65,12 @@ def hidden(versions: Sequence[Kept], fine: float, *, named: int = 4) -> Picture:
     for kept in versions:
         _draw(ax, kept, kept.rise < fine)
     inside = sorted((k for k in versions if k.rise < fine), key=lambda k: k.worst.mean)
-    for kept in inside[:named]:
+    for i, kept in enumerate(sorted(inside[:named], key=lambda k: k.rise)):
         ax.annotate(f"{kept.name}: {kept.what}", (_place(kept), kept.worst.mean),
-                    (-9, 0), textcoords="offset points", ha="right", va="center",
-                    color=palette.VERMILION)  # fmt: skip
+                    (LEAST, 30 - LINE * i), ha="left", va="center",
+                    color=palette.VERMILION, arrowprops={
+                        "arrowstyle": "-", "color": palette.VERMILION,
+                        "relpos": (1, 0.5), "shrinkB": 6})  # fmt: skip
     fig.alt = _describe(versions, inside, fine)
     return fig
 
