@@ -1,7 +1,7 @@
 """A table of rows that take long to compute: kept, stamped, and never half written.
 
     table = Table(Path(__file__), keys, row, line)
-    table.fill(print)           # the rows that are missing, each saved when it is done
+    table.fill()                # the rows that are missing, each saved when it is done
 
 A script says which rows there are (`keys`), how one is computed (`row`) and what it
 says in a line (`line`); its table is the file of the same name that ends in .json. The
@@ -70,18 +70,16 @@ class Table:
         >>> Table(Path("nothing.py"), list, dict, str).load()
         {}
         """
-        if not self.path.exists():
-            return {}
-        rows = json.loads(self.path.read_text(encoding="utf-8"))["rows"]
-        return {found["key"]: found for found in rows}
+        return {found["key"]: found for found in self._kept()["rows"]}
 
     def is_fresh(self) -> bool:
         """Whether the table was made by the model and the code as they are."""
+        return self._kept()["stamp"] == self.stamp()
+
+    def _kept(self) -> dict:
         if not self.path.exists():
-            return False
-        return json.loads(self.path.read_text(encoding="utf-8"))["stamp"] == (
-            self.stamp()
-        )
+            return {"stamp": None, "rows": []}
+        return json.loads(self.path.read_text(encoding="utf-8"))
 
     def save(self, rows: Rows, mark: dict[str, str]) -> None:
         """Write the table, a row on a line in the order of its keys, at one stroke."""
@@ -95,7 +93,7 @@ class Table:
     def fill(self, only: str = "") -> Rows:
         """Compute the rows that are missing, and print those whose key has `only`."""
         mark = self.stamp()
-        rows = self.load() if self.is_fresh() else {}
+        rows = self.load() if self._kept()["stamp"] == mark else {}
         for key in (key for key in self.keys() if re.search(only, key)):
             if key not in rows:
                 rows[key] = self.row(key)
@@ -109,10 +107,7 @@ class Table:
         parser.add_argument("--only", default="", help="a regular expression for keys")
         start = time.perf_counter()
         rows = self.fill(parser.parse_args().only)
-        minutes, missing = (
-            (time.perf_counter() - start) / 60,
-            set(self.keys()) - {*rows},
-        )
-        load = os.getloadavg()[0]
-        print(f"\n{minutes:.1f} minutes; load {load:.1f}; {len(missing)} missing")
+        minutes, load = (time.perf_counter() - start) / 60, os.getloadavg()[0]
+        missing = len(set(self.keys()) - set(rows))
+        print(f"\n{minutes:.1f} minutes; load {load:.1f}; {missing} missing")
         return rows
