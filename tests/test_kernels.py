@@ -1,7 +1,8 @@
 """Every kernel against float64: in Triton's interpreter, or on the GPU if there is one.
 
-What a kernel does not write is NaN, so a forgotten edge is seen. Kernels write fp32
-here, and X holds numbers that 16 bits hold, so that only the order of sums may differ.
+What a kernel does not write is NaN, and so is what lies before and behind X, so a
+forgotten edge is seen. Kernels write fp32 here, and X holds numbers that 16 bits hold,
+so that only the order of sums may differ.
 """
 
 import inspect
@@ -21,6 +22,7 @@ pytestmark = [] if kernels.INTERPRETED else pytest.mark.gpu
 GEMV = launch.Plan(1, 1, "gemv", 1, 16, 128, 1, 1)
 SKINNY = launch.Plan(1, 1, "skinny", 8, 16, 4, 4, 1)
 GEMM = launch.Plan(1, 1, "gemm", 16, 32, 1, 4, 1)
+MARGIN = 512  # NaN on either side of X
 TOKENS = {"gemv": 2, "skinny": 9, "gemm": 19}  # more than a block, and not whole ones
 ZERO, FULL = grids.zero_point, grids.symmetric_full
 
@@ -41,9 +43,12 @@ def matrix(grid, g, width, out=37, seed=0):
 
 
 def inputs(n, width, dtype=torch.float16, seed=1):
-    """Random X (n, width)."""
+    """Random X (n, width), in the middle of NaN: who reads beyond it is seen."""
     X = torch.randn(n, width, generator=torch.Generator().manual_seed(seed))
-    return X.to(DEVICE, dtype)
+    size = n * width + 2 * MARGIN
+    around = torch.full((size,), torch.nan, device=DEVICE, dtype=dtype)
+    inside = around[MARGIN:-MARGIN].view(n, width)
+    return inside.copy_(X)
 
 
 def error(by, X, packed):
