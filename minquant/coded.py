@@ -45,11 +45,12 @@ class _Product(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, G: Tensor) -> tuple[Tensor, None]:
-        """dX = G W_hat: rows of W_hat are columns of G, and the parts add up."""
-        total, work = None, work_dtype(G)
+        """dX = G W_hat: rows of W_hat are columns of G, and the parts add up, in fp32
+        at least: there may be hundreds."""
+        work, width = work_dtype(G), ctx.layer.in_features
+        total = G.new_zeros(len(G), width, dtype=torch.promote_types(work, torch.float))
         for rows, W_hat in ctx.layer.rows(work):
-            part = G[:, rows].to(work) @ W_hat  # (n, in)
-            total = part if total is None else total.add_(part)
+            total += G[:, rows].to(work) @ W_hat  # (n, in)
         return total.to(G.dtype), None
 
 
@@ -94,18 +95,23 @@ class CodedLinear(nn.Module):
         return torch.cat([W_hat for _, W_hat in self.rows(dtype)])
 
     def forward(self, X: Float[Tensor, "*batch cols"]) -> Float[Tensor, "*batch out"]:
-        """X W_hatᵀ + bias, in X's dtype. A gradient passes to X, and to nothing else.
+        """X W_hatᵀ + bias, in X's dtype, or under autocast in its. A gradient passes to
+        X, and to nothing else.
 
         Raises ValueError if X has another width, TypeError if it holds no floats.
         """
-        if X.shape[-1] != self.in_features:
+        if X.shape[-1:] != (self.in_features,):
             raise ValueError(
                 f"X has shape {tuple(X.shape)}, but the layer reads "
                 f"{self.in_features} numbers; give X (..., {self.in_features})"
             )
         if not X.is_floating_point():
             raise TypeError(f"X has dtype {X.dtype}; give floats, such as X.float()")
-        Y = _Product.apply(X.reshape(-1, self.in_features), self)
+        if torch.is_autocast_enabled(X.device.type):
+            X = X.to(torch.get_autocast_dtype(X.device.type))
+        flat = X.reshape(-1, self.in_features)
+        learns = X.requires_grad and torch.is_grad_enabled()
+        Y = _Product.apply(flat, self) if learns else self.product(flat)
         Y = Y.view(*X.shape[:-1], self.out_features)
         return Y if self.bias is None else Y + self.bias.to(Y.dtype)
 
@@ -119,7 +125,10 @@ class CodedLinear(nn.Module):
             self._buffers = buffers
         for name, buffer in buffers.items():
             if buffer is not None:
-                moved = fn(buffer.reshape(-1).view(torch.uint8))
+                held = buffer.reshape(-1).view(torch.uint8)
+                moved = fn(held)
+                if moved.dtype != held.dtype:  # Module.type casts bytes as well
+                    moved = held.to(moved.device)
                 buffers[name] = moved.view(buffer.dtype).view(buffer.shape)
         return self
 

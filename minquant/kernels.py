@@ -17,6 +17,7 @@ Two ways to make a number of a code without converting it, both exact:
     gemv     the float32 whose bits are 0…0 code 0…0, its exponent 0, is the *subnormal*
              number code · 2^(bits · i − 149), for field i. X is scaled against it by
              2^(64 − bits · i), and 2^85 repairs the sum. It must not be flushed to 0.
+             Between the ends of fp32 that leaves |x| from 2^−41 to 2^64.
     others   from 1024 to 2048 the step of fp16 is 1, and 0x6600 is 1536. So the integer
              0x6600 + code − zero, read as fp16, is 1536 + code − zero: subtract 1536.
              One 32-bit addition does this for both halves of a word.

@@ -17,7 +17,8 @@ Rounding X has no useful derivative (0 nearly everywhere), so `Int8Linear` passe
 gradient of the product it stands for, as bitsandbytes does. Lessons 05, 09 and 10.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from operator import is_not
 from typing import Any
 
 import torch
@@ -29,7 +30,7 @@ from .groups import PER_CHANNEL
 from .layouts import Layout, Matrix, packed, tensors_of, with_tensors
 from .llm_int8 import INT8, OutlierWeights, RowScale, mixed_product, quantize_rows
 from .lookup import LookupMatrix, row_slices
-from .matmul import Backend, PackedMatrix, dequantize, matmul
+from .matmul import Backend, PackedMatrix, check_backend, dequantize, matmul
 from .tensor import QuantizedTensor
 
 
@@ -38,7 +39,8 @@ class QuantLinear(CodedLinear):
 
     bias: (out,) or None. layout: the module's. backend: of `matmul.matmul`, for words.
 
-    Raises ValueError if the layout does not take the matrix, or bias does not fit.
+    Raises ValueError if the layout does not take the matrix, bias does not fit, or no
+    backend has that name.
 
     >>> from minquant import grids, groups, rtn
     >>> W = torch.randn(256, 128, generator=torch.Generator().manual_seed(0))
@@ -59,7 +61,7 @@ NF4 per group of 64)
         backend: Backend = "auto",
     ) -> None:
         super().__init__(tuple(quantized.codes.shape), bias)
-        self.backend = backend
+        self.backend = check_backend(backend)
         self.ruler = f"{quantized.grid.name} {quantized.granularity}"
         self._hold(packed(quantized, layout), quantized.input_scales)
 
@@ -71,6 +73,7 @@ NF4 per group of 64)
             tensors["input_scales"] = input_scales
         for name, tensor in tensors.items():
             self.register_buffer(name, tensor.contiguous())
+        self._made: tuple[tuple, Matrix | None] = (), None
 
     @classmethod
     def around(
@@ -88,7 +91,7 @@ NF4 per group of 64)
         """
         layer = cls.__new__(cls)
         CodedLinear.__init__(layer, matrix.shape, bias)
-        layer.backend, layer.ruler = backend, ruler
+        layer.backend, layer.ruler = check_backend(backend), ruler
         layer._hold(matrix, input_scales)
         return layer
 
@@ -100,8 +103,19 @@ NF4 per group of 64)
 
     @property
     def matrix(self) -> Matrix:
-        """The packed matrix, around the buffers as they are now."""
-        return with_tensors(self._form, dict(self.named_buffers(recurse=False)))
+        """The packed matrix, around the buffers as they are now: made when they are
+        others than last time, as a product of one token takes hardly longer."""
+        held = tuple(self._buffers.values())
+        before, matrix = self._made
+        if len(before) != len(held) or any(map(is_not, before, held)):
+            matrix = with_tensors(self._form, self._buffers)
+            self._made = held, matrix
+        return matrix
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        """As `CodedLinear` does; what was made of the old buffers lets go of them."""
+        self._made = (), None
+        return super()._apply(fn, recurse)
 
     def _divisor(self) -> Tensor | None:
         """Input scales that the matrix does not hold itself."""

@@ -21,7 +21,7 @@ matrix itself is constant.
 Nothing here imports triton; `launch` does when the first kernel runs. Notebook 10.
 """
 
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from jaxtyping import Float
@@ -34,6 +34,7 @@ from .words import PackedMatrix, dequantize, pack_matrix, unpack_matrix
 __all__ = [
     "Backend",
     "PackedMatrix",
+    "check_backend",
     "choose",
     "dequantize",
     "matmul",
@@ -69,8 +70,11 @@ def matmul(
     With Y* the `reference` before it is rounded, ‖Y − Y*‖ / ‖Y*‖ ≤ 1e-3 for fp16 and
     4e-3 for bf16; of that, rounding Y alone takes 2e-4 and 2e-3.
 
-    Raises ValueError where X does not fit, or the backend does not serve, naming the
-    mend ("auto" always serves).
+    With one token on a GPU numbers of X count from 2^−41 to 2^64 in size: bf16 reaches
+    further, and what lies outside is lost, or makes Y NaN (see `kernels`).
+
+    Raises TypeError if X holds no floats; ValueError where it does not fit, or the
+    backend does not serve, naming the mend ("auto" always serves).
 
     >>> from minquant import grids, groups, rtn
     >>> W = torch.randn(64, 256)
@@ -78,9 +82,11 @@ def matmul(
     >>> matmul(torch.randn(2, 5, 256), pack_matrix(q)).shape
     torch.Size([2, 5, 64])
     """
-    if X.shape[-1] != packed.shape[1]:
+    if not X.is_floating_point():
+        raise TypeError(f"X has dtype {X.dtype}; give floats, such as X.float()")
+    if X.shape[-1:] != packed.shape[1:]:
         raise ValueError(
-            f"X has {X.shape[-1]} columns, packed has in_features {packed.shape[1]}; "
+            f"X has shape {tuple(X.shape)}, packed has in_features {packed.shape[1]}; "
             "give X (…, in)"
         )
     if X.device != packed.words.device:
@@ -89,8 +95,18 @@ def matmul(
         )
     backend = choose(X, packed) if backend == "auto" else _served(X, packed, backend)
     flat = X.reshape(-1, X.shape[-1])  # (n, in)
-    Y = _Product.apply(flat, packed, backend)
+    learns = X.requires_grad and torch.is_grad_enabled()
+    product = _Product.apply if learns else _product
+    Y = product(flat, packed, backend)
     return Y.view(*X.shape[:-1], packed.shape[0])
+
+
+def check_backend(backend: Backend) -> Backend:
+    """The backend itself. Raises ValueError if none has that name."""
+    known = get_args(Backend)
+    if backend not in known:
+        raise ValueError(f"backend is {backend!r}; choose one of {', '.join(known)}")
+    return backend
 
 
 def choose(X: Float[Tensor, "*n in"], packed: PackedMatrix) -> Backend:
@@ -110,10 +126,7 @@ def choose(X: Float[Tensor, "*n in"], packed: PackedMatrix) -> Backend:
 def _served(X: Tensor, packed: PackedMatrix, backend: Backend) -> Backend:
     """The backend, if it can do this."""
     checks = {"triton": launch.refuses, "cpu_int4": cpu_int4.refuses}
-    known = ("auto", "triton", "torch", "cpu_int4", "reference")
-    if backend not in known:
-        raise ValueError(f"backend is {backend!r}; choose one of {', '.join(known)}")
-    refusal = checks[backend](X, packed) if backend in checks else ""
+    refusal = checks[backend](X, packed) if check_backend(backend) in checks else ""
     if refusal:
         raise ValueError(f"backend {backend!r} does not serve here: {refusal}")
     return backend
@@ -126,13 +139,7 @@ class _Product(torch.autograd.Function):
     def forward(ctx: Any, X: Tensor, packed: PackedMatrix, backend: Backend) -> Tensor:
         """Y by the backend, which serves."""
         ctx.packed = packed
-        if not len(X):
-            return X.new_empty(0, packed.shape[0])
-        if backend == "triton":
-            return launch.product(X, packed)
-        if backend == "cpu_int4":
-            return cpu_int4.product(X, packed)
-        return reference(X, packed) if backend == "reference" else _by_rows(X, packed)
+        return _product(X, packed, backend)
 
     @staticmethod
     @once_differentiable
@@ -145,6 +152,17 @@ class _Product(torch.autograd.Function):
             part = dY[:, rows].to(work) @ dequantize(packed, work, rows)
             dX += part  # (n, in)
         return dX.to(dY.dtype), None, None
+
+
+def _product(X: Tensor, packed: PackedMatrix, backend: Backend) -> Tensor:
+    """Y by the backend, which serves."""
+    if not len(X):
+        return X.new_empty(0, packed.shape[0])
+    if backend == "triton":
+        return launch.product(X, packed)
+    if backend == "cpu_int4":
+        return cpu_int4.product(X, packed)
+    return reference(X, packed) if backend == "reference" else _by_rows(X, packed)
 
 
 def _work(X: Tensor) -> torch.dtype:

@@ -4,11 +4,12 @@ import gc
 
 import pytest
 import torch
+from fixture import as_learners_have_it
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
-from minquant import grids, groups, lookup, rtn
+from minquant import coded, grids, groups, linear, lookup, rtn
 from minquant.linear import Int8Linear, QuantLinear
 from minquant.lora import nf4
 from minquant.memory import Saved
@@ -201,3 +202,47 @@ def test_what_does_not_fit_is_named():
         layer(torch.ones(2, 7))
     with pytest.raises(ValueError, match=r"bias has shape \(3,\); give one numb"):
         LAYERS["nf4"](torch.ones(3))
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_a_cast_by_type_reaches_no_buffer_either(kind):
+    layer = LAYERS[kind](torch.ones(OUT))
+    before = {name: tensor.clone() for name, tensor in layer.named_buffers()}
+    layer.type(torch.float16)
+    after = dict(layer.named_buffers())
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    assert layer.bias.dtype == torch.float16
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_parts_of_a_gradient_are_added_up_in_fp32_where_products_are_in_16_bits(
+    dtype, monkeypatch
+):
+    """On a GPU products are, and a large matrix comes in hundreds of parts."""
+    monkeypatch.setattr(coded, "work_dtype", lambda X: X.dtype)
+    monkeypatch.setattr(linear, "row_slices", lambda out, width: one_by_one(out))
+    layer = QuantLinear(int4(weights(1024)), layout="words")
+    X = inputs(4, dtype=dtype, grad=True)
+    G = torch.randn(4, 1024, generator=torch.Generator().manual_seed(2)).to(dtype)
+    layer(X).backward(G)
+    exact = G.double() @ layer.dequantize(torch.float64)
+    error = (X.grad.double() - exact).norm() / exact.norm()
+    assert error < (1e-3 if dtype == torch.float16 else 4e-3)
+
+
+def one_by_one(out):
+    """A slice for each row."""
+    return [slice(row, row + 1) for row in range(out)]
+
+
+def test_under_autocast_it_computes_in_autocasts_dtype_as_a_linear_layer_does():
+    layer = LAYERS["words"](torch.ones(OUT))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(inputs(2)).dtype == nn.Linear(IN, OUT)(inputs(2)).dtype
+    assert layer(inputs(2)).dtype == torch.float32
+
+
+def test_a_number_is_no_row_of_inputs():
+    said = r"X has shape \(\), but the layer reads 128"
+    with as_learners_have_it(), pytest.raises(ValueError, match=said):
+        LAYERS["words"]()(torch.tensor(1.0))

@@ -7,6 +7,7 @@ so that only the order of sums may differ.
 
 import inspect
 
+import numpy as np
 import pytest
 import torch
 
@@ -102,6 +103,70 @@ def test_dequantize_writes_what_torch_computes_bit_for_bit(grid, dtype):
     assert torch.equal(launch.dequantize(packed, dtype, slice(9, 20)), made[9:20])
 
 
+@pytest.mark.parametrize("size", [2.0**-41, 2.0**63])
+def test_one_token_may_be_as_small_and_as_large_as_promised(size):
+    X = inputs(1, 160, torch.bfloat16).sign() * size
+    assert error(GEMV, X, matrix(ZERO(4), 32, 160)) < EXACT
+
+
+interpreted = pytest.mark.skipif(
+    not kernels.INTERPRETED, reason="on a GPU compute-sanitizer sees it"
+)
+
+
+@interpreted
+@pytest.mark.parametrize("by", [GEMV, SKINNY, GEMM], ids=lambda by: by.kernel)
+@pytest.mark.parametrize(
+    ("grid", "g", "width"), CASES, ids=lambda v: str(getattr(v, "bits", v))
+)
+def test_no_address_outside_the_tensors_is_touched(by, grid, g, width, monkeypatch):
+    """Not even where what is read there would not count."""
+    assert strays(by, inputs(TOKENS[by.kernel], width), matrix(grid, g, width)) == 0
+
+
+def strays(by, X, packed):
+    """How many numbers a kernel would load or store that belong to no tensor of its."""
+    Y = torch.empty(len(X), packed.shape[0])
+    mine = [
+        t for t in (X, packed.words, packed.scales, packed.zeros, Y) if t is not None
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        if by is GEMV:  # an odd row gets a 0 to end with: this is what is then read
+            mine.append(pairs := launch._pairs(X))
+            patch.setattr(launch, "_pairs", lambda _: pairs)
+        found = guard(patch, mine)
+        launch._launch(by, X, packed, Y)
+    assert len(found) > 3
+    return sum(found)
+
+
+def guard(patch, mine):
+    """Lets the interpreter load and store in these tensors alone; the list returned is
+    filled with how many numbers elsewhere it was asked for, access by access."""
+    from triton.runtime import interpreter
+
+    found, builder = [], interpreter.InterpreterBuilder
+
+    def watch(name, mask_at):
+        original = getattr(builder, name)
+
+        def watched(self, ptrs, *rest):
+            mask, at = rest[mask_at], ptrs.data.astype(int)
+            last = at + ptrs.get_element_ty().primitive_bitwidth // 8 - 1
+            ends = [(t.data_ptr(), t.data_ptr() + t.nbytes) for t in mine]
+            inside = np.any([(at >= a) & (last < b) for a, b in ends], axis=0)
+            found.append(int((mask.data & ~inside).sum()))
+            rest = list(rest)
+            rest[mask_at] = interpreter.TensorHandle(mask.data & inside, mask.dtype)
+            return original(self, ptrs, *rest)
+
+        patch.setattr(builder, name, watched)
+
+    watch("create_masked_load", 0)
+    watch("create_masked_store", 1)
+    return found
+
+
 def test_the_smallest_inputs_of_fp16_count():
     """gemv multiplies subnormal numbers: none may be taken for 0."""
     X = torch.full((1, 128), 2.0**-24).half().to(DEVICE)  # the smallest fp16
@@ -180,3 +245,21 @@ def test_a_planted_mistake_is_caught(kernel, old, new, monkeypatch, tmp_path):
         ):
             return
     pytest.fail("the tests would not see it")
+
+
+@interpreted
+@pytest.mark.parametrize(
+    ("kernel", "old", "new"),
+    [
+        ("gemv", "(n < N) & (at < n_words)", "(n < N + 8) & (at < n_words)"),
+        ("gemm", "mask=n < N,", "mask=n < N + 8,"),
+        ("gemm", "(m < M) & (k < K), other", "(k < K), other"),
+        ("skinny", "(m < M) & (k < K), other", "(k < K), other"),
+    ],
+)
+def test_a_mask_that_lets_too_much_be_read_is_caught(
+    kernel, old, new, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(kernels, kernel, broken(kernel, old, new, tmp_path))
+    by = {"gemv": GEMV, "skinny": SKINNY, "gemm": GEMM}[kernel]
+    assert strays(by, inputs(TOKENS[kernel], 352), matrix(ZERO(4), 32, 352)) > 0

@@ -106,6 +106,33 @@ def test_the_repr_says_bits_per_weight():
     assert "24.05 bits per weight, threshold 6, outlier columns from float16" in said
 
 
+def test_a_backend_of_no_such_name_is_refused_when_the_layer_is_made():
+    quantized = rtn.quantize(weights(), grids.zero_point(4), BY64)
+    with (
+        fixture.as_learners_have_it(),
+        pytest.raises(ValueError, match="backend is 'cuda'"),
+    ):
+        QuantLinear(quantized, backend="cuda")
+
+
+def test_the_matrix_is_made_anew_only_when_its_buffers_are_others():
+    layer = QuantLinear(rtn.quantize(weights(), grids.zero_point(4), BY64))
+    first = layer.matrix
+    assert layer.matrix is first and first.words is layer.words
+    layer.words = layer.words.clone()
+    assert layer.matrix.words is layer.words
+    assert layer.to("meta").matrix.words.is_meta
+
+
+def test_3_bits_take_3_0_in_a_stream_and_3_2_in_words_and_a_wide_layer_takes_words():
+    quantized = rtn.quantize(weights(16, 4000), grids.absmax(3))
+    scale = 16 / 4000  # one of fp16 for each row
+    for layout, bits in (("stream", 3.0), ("words", 3.2), ("auto", 3.2)):
+        layer = QuantLinear(quantized, layout=layout)
+        assert layer.bits_per_weight == pytest.approx(bits + scale)
+    assert quantized.bits_per_weight == pytest.approx(3.0 + scale)
+
+
 def test_around_a_packed_matrix_it_shares_the_memory():
     layer = QuantLinear(rtn.quantize(weights(), grids.absmax(4), BY64))
     twin = layer.sharing(torch.ones(96))

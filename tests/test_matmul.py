@@ -139,9 +139,14 @@ def test_a_gradient_in_16_bits_is_as_exact_as_y(dtype):
 def test_what_does_not_fit_or_serve_is_refused_with_the_mend(monkeypatch):
     packed = packed_of()
     with pytest.raises(
-        ValueError, match=r"X has 95 columns, packed has in_features 96"
+        ValueError, match=r"X has shape \(2, 95\), packed has in_features 96"
     ):
         matmul.matmul(torch.ones(2, 95), packed)
+    with (
+        as_learners_have_it(),
+        pytest.raises(ValueError, match=r"X has shape \(\), packed has"),
+    ):
+        matmul.matmul(torch.tensor(1.0), packed)
     with pytest.raises(ValueError, match=r"X is on meta, .*; use packed.to"):
         matmul.matmul(torch.ones(2, 96, device="meta"), packed)
     with pytest.raises(
@@ -158,6 +163,16 @@ def test_what_does_not_fit_or_serve_is_refused_with_the_mend(monkeypatch):
     monkeypatch.setattr(launch, "_kernels", lambda: None)
     with pytest.raises(ValueError, match="triton' does not serve.*pip install triton"):
         matmul.matmul(torch.ones(2, 96), packed, backend="triton")
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.bool, torch.complex64])
+def test_what_holds_no_floats_is_refused_and_nothing_is_cut_off(dtype):
+    X = torch.ones(2, 96, dtype=dtype)
+    with (
+        as_learners_have_it(),
+        pytest.raises(TypeError, match=r"X has dtype torch\.\w+; give floats"),
+    ):
+        matmul.matmul(X, packed_of())
 
 
 # --- the benchmark, as far as it goes without a GPU ---
