@@ -4,9 +4,12 @@ that when it is first imported: so it is said here, before any test is."""
 import os
 
 import torch
+from hypothesis import settings
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
+settings.register_profile("untimed", deadline=None)  # speed lives in benchmarks
+settings.load_profile("untimed")
 collect_ignore = ["aot.py"]  # a process of its own, without the interpreter
 
 

@@ -22,7 +22,7 @@ MODULES = {
 OWNERS = {  # a heavy package, and the modules that may import it
     "triton": "kernels",
     "transformers": "model",
-    "huggingface_hub": "model",
+    "huggingface_hub": "model|checkpoint",
     "ipywidgets": "widget.*",
 }
 

@@ -1,0 +1,239 @@
+"""A quantized model in a folder that other programs open: transformers, vLLM, others.
+
+    export(model_hat, report, tokenizer, folder)      # a folder in Hugging Face's form
+    load_(model, folder)                              # and back, into packed layers
+
+    config.json          the model's, with a quantization_config: bits, groups, layers
+    model.safetensors    the matrices as `pack_quantized` stores them, and all that was
+                         not quantized, in fp16; several files, if it is large
+    tokenizer.json, …    the tokenizer's own files
+
+Unlike `swap.save`, whose file is for this package alone and takes every grid, the
+folder is in the format of compressed-tensors. transformers opens it where that package
+is installed (AutoModelForCausalLM.from_pretrained), and vLLM as it is.
+
+vLLM reads groups of 32, 64 and 128 and whole rows, and wants the matrices that it joins
+(q, k, v; gate, up) to be alike. What is left out: adapters, which are merged or kept
+beside (`adapter_files`), and GPT-2's Conv1D. Lesson 12.
+"""
+
+import copy
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from .anatomy import Report
+from .coded import CodedLinear
+from .groups import Granularity
+from .pack_quantized import PACKED, WIDTHS, read, stored
+from .swap import pack_
+
+FORMAT = {"quant_method": "compressed-tensors", "format": "pack-quantized"}
+LINEAR = nn.Linear | CodedLinear
+M = TypeVar("M", bound=nn.Module)
+
+
+def export(
+    model: nn.Module,
+    report: Report,
+    tokenizer: Any,
+    folder: str | Path,
+    *,
+    dtype: torch.dtype = torch.float16,
+) -> Path:
+    """Writes the folder that the module describes, whole or not at all; its path.
+
+    model: of transformers, quantized with this report, its layers packed or not.
+    tokenizer: its own, or None to leave it out. dtype: of all that is not quantized,
+    and of the scales: torch.float16, or torch.bfloat16 if the scales are that. A
+    tokenizer that ends each text, as the course's does, is written as `open_ended`.
+
+    Raises ValueError if the folder exists, if the format has no word for a layer, or if
+    a number is too large for dtype.
+    """
+    from huggingface_hub import save_torch_state_dict
+
+    folder = Path(folder)
+    if folder.exists():
+        raise ValueError(f"folder {folder} exists; give the name of a new one")
+    if not report:
+        raise ValueError("report is empty; give the one that quantize_ returned")
+    tensors = dict(_numbers(model, report, dtype))
+    for name, quantized in report.items():
+        try:
+            parts = stored(quantized, dtype)
+        except ValueError as problem:
+            raise ValueError(f"report has {name}, whose {problem}") from problem
+        tensors |= {f"{name}.{part}": tensor for part, tensor in parts.items()}
+    config = copy.deepcopy(model.config)
+    config.architectures = config.architectures or [type(model).__name__]
+    config.dtype = dtype
+    config.quantization_config = quantization_config(model, report)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    place = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        writes = tokenizer and open_ended(tokenizer)
+        for said in (config, getattr(model, "generation_config", None), writes):
+            if said is not None:
+                said.save_pretrained(place)
+        save_torch_state_dict(tensors, place, metadata={"format": "pt"})
+        place.chmod(0o755)  # temporary folders are their maker's alone
+        place.rename(folder)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)  # there is none, if all went well
+    return folder
+
+
+def load_(model: M, folder: str | Path) -> M:
+    """What `export`, or another program, wrote in this format, into packed layers.
+
+    model: of the same architecture with any weights, not packed; the layers that the
+    folder has codes of become `QuantLinear` in place, and all else is copied into it.
+
+    Raises ValueError if the folder is not in this format, or does not fit the model;
+    then the model is as it was.
+    """
+    folder = Path(folder)
+    _check_format(folder)
+    tensors: dict[str, Tensor] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        tensors |= load_file(file)
+    parts: dict[str, dict[str, Tensor]] = {}
+    for key in [key for key in tensors if key.endswith(f".{PACKED}")]:
+        name = key.removesuffix(f".{PACKED}")
+        mine = [k for k in tensors if k.startswith(f"{name}.weight")]
+        parts[name] = {k.removeprefix(f"{name}."): tensors.pop(k) for k in mine}
+    report = {name: read(found) for name, found in parts.items()}
+    _check_fit(model, report, tensors, folder)
+    model.load_state_dict(tensors, strict=False)
+    return pack_(model, report)
+
+
+def open_ended(tokenizer: Any) -> Any:
+    """A tokenizer that leaves a text open: itself, unless it puts EOS behind each.
+
+    A server gives a model what the tokenizer makes of a prompt, and asks it to go on.
+    Behind EOS a model begins something new, and never answers.
+    """
+    from tokenizers.processors import TemplateProcessing
+
+    ids = tokenizer("")["input_ids"]
+    if tokenizer.eos_token_id not in ids[-1:]:
+        return tokenizer
+    twin, bos = copy.deepcopy(tokenizer), tokenizer.bos_token
+    begins = bos is not None and ids[0] == tokenizer.bos_token_id
+    twin.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{bos} $A" if begins else "$A",
+        special_tokens=[(bos, tokenizer.bos_token_id)] if begins else [],
+    )
+    return twin
+
+
+def quantization_config(model: nn.Module, report: Report) -> dict[str, Any]:
+    """How a reader is told which layers have codes, and of which kind: for config.json.
+
+    Layers that are alike make a group; when there is only one, it is every linear layer
+    but those to `ignore`, and otherwise they are named.
+    """
+    alike: dict[tuple[int, Granularity], list[str]] = {}
+    for name, quantized in report.items():
+        kind = quantized.grid.bits, quantized.granularity
+        alike.setdefault(kind, []).append(name)
+    linear = [n for n, layer in model.named_modules() if isinstance(layer, LINEAR)]
+    return FORMAT | {
+        "quantization_status": "compressed",
+        "config_groups": {
+            f"group_{number}": {
+                "targets": names if len(alike) > 1 else ["Linear"],
+                "weights": {
+                    "num_bits": bits,
+                    "type": "int",
+                    "symmetric": True,
+                    "strategy": "group" if cut.group_size else "channel",
+                    "group_size": cut.group_size,
+                },
+            }
+            for number, ((bits, cut), names) in enumerate(alike.items())
+        },
+        "ignore": [name for name in linear if name not in report],
+    }
+
+
+def _numbers(
+    model: nn.Module, report: Report, dtype: torch.dtype
+) -> Iterator[tuple[str, Tensor]]:
+    """All that is stored as plain numbers, what is shared once: biases, embeddings."""
+    modules = dict(model.named_modules())
+    for name, quantized in report.items():
+        layer, (out, width) = modules.get(name), quantized.codes.shape
+        is_linear = isinstance(layer, LINEAR)
+        if not is_linear or (layer.out_features, layer.in_features) != (out, width):
+            raise ValueError(
+                f"report has {name} {(out, width)}, but there the model has {layer}; "
+                "give the report of this model (adapters merged, no Conv1D)"
+            )
+    seen = set()
+    for name, tensor in model.state_dict().items():
+        layer, _, part = name.rpartition(".")
+        place = tensor.data_ptr(), tensor.shape
+        if place in seen or (layer in report and part != "bias"):
+            continue
+        seen.add(place)
+        cast = tensor.to(dtype) if tensor.is_floating_point() else tensor
+        if not cast.isfinite().all():
+            raise ValueError(
+                f"model has {name} with numbers up to {tensor.abs().max():g}, which "
+                f"{dtype} does not hold; take dtype=torch.bfloat16"
+            )
+        yield name, cast.contiguous()
+
+
+def _check_format(folder: Path) -> None:
+    file = folder / "config.json"
+    if not file.is_file():
+        raise ValueError(f"folder {folder} has no config.json; give what export wrote")
+    said = json.loads(file.read_text()).get("quantization_config") or {}
+    kinds = [
+        group.get("weights", {}) for group in said.get("config_groups", {}).values()
+    ]
+    readable = all(
+        kind.get("type") == "int"
+        and kind.get("symmetric")
+        and kind["num_bits"] in WIDTHS
+        for kind in kinds
+    )
+    if {key: said.get(key) for key in FORMAT} != FORMAT or not readable:
+        raise ValueError(
+            f"folder {folder} is in the format {said.get('quant_method')} "
+            f"{said.get('format')} {kinds}; only {' '.join(FORMAT.values())} is read, "
+            "integers of 4 or 8 bits, symmetric"
+        )
+
+
+def _check_fit(
+    model: nn.Module, report: Report, rest: dict[str, Tensor], folder: Path
+) -> None:
+    """Raises ValueError unless codes and numbers are the model's, one for one."""
+    modules, mine = dict(model.named_modules()), model.state_dict()
+    tied = getattr(model, "all_tied_weights_keys", None) or {}
+    coded = {f"{name}.weight" for name in report}
+    wrong = [n for n in report if not isinstance(modules.get(n), nn.Linear)]
+    wrong += [n for n in rest if n not in mine or mine[n].shape != rest[n].shape]
+    wrong += [n for n in mine if n not in rest and n not in coded and n not in tied]
+    wrong += [
+        name
+        for name, quantized in report.items()
+        if name not in wrong and modules[name].weight.shape != quantized.codes.shape
+    ]
+    if wrong:
+        raise ValueError(
+            f"folder {folder} does not fit the model: see {', '.join(wrong[:3])}; give "
+            "a model of the architecture that it was made from, not packed"
+        )

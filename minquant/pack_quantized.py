@@ -1,0 +1,124 @@
+"""One matrix in the words of a format that other programs read: "pack-quantized".
+
+It is compressed-tensors' name for weights of few bits that are multiplied in floats.
+Each matrix is three tensors:
+
+    weight_packed    (out, words)     int32    the codes
+    weight_scale     (out, n_groups)  fp16     the scales
+    weight_shape     (2,)             int64    out, in
+
+Words hold what `bits` packs: the codes of a row one after the other, the lowest bits
+first, each row from a new word. Codes are shifted to be positive, so that
+
+    word j of a row, 4 bits     =     Σ (code[8j + i] + 8) · 16^i      over i = 0 … 7
+
+Unlike the words of our kernels (`words`), neighbours lie side by side, in the order a
+reader expects and not in the one a GPU likes; engines sort them anew when they load.
+
+No zero is stored, since on a symmetric grid it is always 8. That makes a file safe to
+hand on: zeros have more than one convention (GPTQ's first format stores zero − 1), and
+a reader with another one is wrong by a whole step everywhere, without a word.
+
+What is left out, and refused: zeros, codebooks such as NF4, widths other than 4 and 8,
+scales that are not plain numbers, input scales that were not folded. Lesson 12.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Int32, Integer
+from torch import Tensor
+
+from .bits import pack, unpack
+from .grids import IntegerGrid, symmetric_full
+from .groups import PER_CHANNEL, per_group
+from .tensor import QuantizedTensor
+
+PACKED, SCALE, SHAPE = PARTS = ("weight_packed", "weight_scale", "weight_shape")
+WIDTHS = (4, 8)  # bits of a code
+
+
+def pack_words(
+    codes: Integer[Tensor, "out in"], bits: int
+) -> Int32[Tensor, "out words"]:
+    """Signed codes −2^(bits−1) … 2^(bits−1) − 1 as words: the equation of the module.
+
+    bits: 4 or 8. The last word of a row is filled up with zero bits. Raises ValueError
+    if a code is outside its bits.
+
+    >>> word = pack_words(torch.tensor([[-8, -7, -6, -5, -4, -3, -2, -1]]), 4)
+    >>> hex(word.item())  # the first code is the last digit
+    '0x76543210'
+    """
+    shifted = codes.long() + 2 ** (bits - 1)
+    filled = torch.nn.functional.pad(shifted, (0, -codes.shape[1] % (32 // bits)))
+    return pack(filled, bits).view(torch.int32).view(len(codes), -1)
+
+
+def unpack_words(
+    words: Int32[Tensor, "out words"], bits: int, width: int
+) -> Integer[Tensor, "out in"]:
+    """The exact inverse of `pack_words`, for rows of `width` codes; int8.
+
+    >>> unpack_words(torch.tensor([[0x76543210]], dtype=torch.int32), 4, 3)
+    tensor([[-8, -7, -6]], dtype=torch.int8)
+    """
+    shape = len(words), words.shape[1] * (32 // bits)
+    shifted = unpack(words.contiguous().view(torch.uint8).flatten(), bits, shape)
+    return (shifted[:, :width].short() - 2 ** (bits - 1)).to(torch.int8)
+
+
+def stored(
+    quantized: QuantizedTensor, dtype: torch.dtype = torch.float16
+) -> dict[str, Tensor]:
+    """The three tensors of a matrix, by name; dtype is that of the scales.
+
+    Raises ValueError for what the format, or dtype, has no word for.
+    """
+    grid, scales = quantized.grid, quantized.scales
+    whole = isinstance(grid, IntegerGrid) and not grid.has_zeros
+    if not whole or grid.bits not in WIDTHS:
+        raise ValueError(
+            f"grid is {grid.name} of {grid.bits} bits, which the format has no word "
+            "for; quantize with grids.symmetric_full(4), or (8)"
+        )
+    if quantized.input_scales is not None:
+        raise ValueError(
+            "input_scales are not 1: fold them into the layer before, with folds.fold_"
+        )
+    if not isinstance(scales, Tensor) or (scales.to(dtype) != scales).any():
+        raise ValueError(
+            f"scales are not numbers of {dtype}; quantize with scale_dtype={dtype}"
+        )
+    rows = scales.to(dtype).expand(len(quantized.codes), -1)  # one for all: one each
+    return {
+        PACKED: pack_words(quantized.codes, grid.bits),
+        SCALE: rows.contiguous(),
+        SHAPE: torch.tensor(quantized.codes.shape),
+    }
+
+
+def read(tensors: Mapping[str, Tensor]) -> QuantizedTensor:
+    """The matrix that three tensors stand for; bits and groups follow from the shapes.
+
+    Raises ValueError if one is missing, if they do not fit together, or if there are
+    more of them, such as zeros.
+    """
+    if set(tensors) != set(PARTS):
+        raise ValueError(
+            f"tensors are {sorted(tensors)}; only symmetric grids without act-order "
+            f"are read: {', '.join(PARTS)}"
+        )
+    words, scales = tensors[PACKED], tensors[SCALE]
+    out, width = tensors[SHAPE].tolist()
+    fits = {bits: (out, -(-width * bits // 32)) for bits in WIDTHS}
+    found = [bits for bits, shape in fits.items() if shape == tuple(words.shape)]
+    n_groups = scales.shape[1]
+    if not found or len(scales) != out or width % n_groups:
+        raise ValueError(
+            f"{PACKED} {tuple(words.shape)} and {SCALE} {tuple(scales.shape)} do not "
+            f"fit a matrix {(out, width)} of 4 or 8 bits"
+        )
+    cut = per_group(width // n_groups) if n_groups > 1 else PER_CHANNEL
+    codes = unpack_words(words, found[0], width)
+    return QuantizedTensor(codes, scales, None, symmetric_full(found[0]), cut)
