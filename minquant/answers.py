@@ -1,8 +1,7 @@
 """The answers to the exercises, each made of the package's own functions.
 
-A learner writes these functions in a notebook; here they are in the package's words,
-so that an answer and the package cannot drift apart. `checks.solution(name)` shows
-them, with the functions that they call. None of them is used by the package itself.
+A learner writes these functions in a notebook; here they are in the package's words, so
+that the two cannot drift apart. `checks.solution(name)` shows them and what they call.
 
     lesson 00   model_bytes, megabytes
     lesson 01   decode_float, gap, weight_bytes
@@ -16,6 +15,7 @@ them, with the functions that they call. None of them is used by the package its
     lesson 09   lora_forward, lora_gradients, qlora_bytes (in `answers_adapters`)
     lesson 10   pack_nibbles, unpack_nibbles, crossover
     lesson 11   ternary, latent_step, assign_bits (in `answers_low_bits`)
+    lesson 12   cache_bytes, choose, read_layer (in `answers_serving`)
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from torch import Tensor
 from minquant import awq, grids, groups, llm_int8, obs, rtn, smoothquant
 from minquant.answers_adapters import lora_forward, lora_gradients, qlora_bytes
 from minquant.answers_low_bits import assign_bits, latent_step, ternary
+from minquant.answers_serving import cache_bytes, choose, read_layer
 from minquant.bits import pack, packed_bytes, unpack
 from minquant.double_quant import DoubleQuantized
 from minquant.evaluate import Perplexity
@@ -38,8 +39,8 @@ from minquant.grids import absmax, round_to_codes, zero_point
 from minquant.intervals import bootstrap
 from minquant.roofline import Machine
 
-__all__ = ["lora_forward", "lora_gradients", "qlora_bytes"]
-__all__ += ["assign_bits", "latent_step", "ternary"]
+__all__ = ["cache_bytes", "choose", "lora_forward", "lora_gradients", "qlora_bytes"]
+__all__ += ["assign_bits", "latent_step", "read_layer", "ternary"]
 
 
 def model_bytes(n_weights: int, bits: float) -> float:

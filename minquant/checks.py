@@ -22,6 +22,7 @@ together; there is no second copy of a solution. How a function is judged stands
     lesson 09   lora_forward, lora_gradients, qlora_bytes
     lesson 10   pack_nibbles, unpack_nibbles, crossover
     lesson 11   ternary, latent_step, assign_bits
+    lesson 12   cache_bytes, choose, read_layer
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from typing import Any
 
 from minquant import (
     checks_adapters,
+    checks_choice,
     checks_codebooks,
     checks_low_bits,
     checks_measuring,
@@ -44,10 +46,12 @@ from minquant import (
     checks_rounding,
     checks_rulers,
     checks_salience,
+    checks_serving,
     checks_storing,
     checks_zero_point,
 )
 from minquant.checks_adapters import lora_forward, lora_gradients, qlora_bytes
+from minquant.checks_choice import choose
 from minquant.checks_codebooks import nearest_level, nf4_bytes, nf4_levels
 from minquant.checks_low_bits import assign_bits, latent_step, ternary
 from minquant.checks_measuring import flips, paired_interval, perplexity
@@ -61,6 +65,7 @@ from minquant.checks_pushing import eliminate, gptq_columns, obs_push
 from minquant.checks_rounding import absmax_row
 from minquant.checks_rulers import absmax_groups, best_clip, bits_per_weight
 from minquant.checks_salience import awq_scales, fold_scales, salient_columns
+from minquant.checks_serving import cache_bytes, read_layer
 from minquant.checks_storing import (
     decode_float,
     gap,
@@ -85,11 +90,13 @@ __all__ += ["nearest_level", "nf4_bytes", "nf4_levels"]
 __all__ += ["crossover", "pack_nibbles", "unpack_nibbles"]
 __all__ += ["lora_forward", "lora_gradients", "qlora_bytes"]
 __all__ += ["assign_bits", "latent_step", "ternary"]
+__all__ += ["cache_bytes", "choose", "read_layer"]
 __all__ += ["EXERCISES", "Source", "solution", "weight_bytes"]
 
 _LESSONS = (checks_storing, checks_rounding, checks_zero_point, checks_rulers)
 _LESSONS += (checks_measuring, checks_outliers, checks_pushing, checks_codebooks)
 _LESSONS += (checks_salience, checks_packing, checks_adapters, checks_low_bits)
+_LESSONS += (checks_serving, checks_choice)
 EXERCISES: dict[str, Exercise] = {
     exercise.name: exercise for lesson in _LESSONS for exercise in lesson.EXERCISES
 }

@@ -33,7 +33,10 @@ def test_a_served_folder_answers_as_the_model_does_and_stops_with_the_block(fold
     import openai
 
     how = {"prompt": "a b c", "max_tokens": 6, "temperature": 0}
-    with server.serve(folder) as url, openai.OpenAI(base_url=url, api_key="x") as client:
+    with (
+        server.serve(folder) as url,
+        openai.OpenAI(base_url=url, api_key="none") as client,
+    ):
         said = client.completions.create(model=str(folder), **how).choices[0].text
     loaded = checkpoint.load_(tiny.model(seed=1), folder)
     expected = model.generate(loaded, tiny.tokenizer(), "a b c", max_new_tokens=6)

@@ -1,0 +1,192 @@
+"""What a model takes while it answers: from its shapes alone, before a download.
+
+    matrices of the decoder layers    bits per weight, with scales and zeros, / 8
+    embeddings, norms, lm_head        2 bytes each: they are not quantized here
+    KV cache, for each token          2 · layers · kv_heads · head_size · bits / 8
+
+A token leaves a key and a value in every layer, so that the next need not read the text
+again (Kwon et al. 2023, section 2). Every token of every conversation that goes on
+counts. Where several query heads share one key and value (grouped-query attention,
+Ainslie et al. 2023) there are fewer kv_heads than heads, and the cache shrinks with
+them. It does not shrink when weights are quantized: with long contexts it is what is
+left over.
+
+What is left out: what one forward pass works with, and what an engine and a driver keep
+for themselves. Leave a share of the card free for these. A card's memory is what its
+maker sells, in GB of 10^9 bytes (some mean 2^30, which is 7 % more).
+
+`budget` does the same for fine-tuning. Lesson 12 plans with it.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import nn
+
+HALF = 2  # bytes of a number of 16 bits
+
+
+def cache_bytes(
+    layers: int, kv_heads: int, head_size: int, tokens: int, bits: float = 16
+) -> int:
+    """Bytes of the keys and values of so many tokens, rounded up.
+
+    Raises ValueError for a size below 1, tokens below 0, or bits that are none.
+
+    >>> cache_bytes(32, 32, 128, 1)  # Llama-2-7B: half a megabyte a token
+    524288
+    >>> cache_bytes(32, 8, 128, 1)  # Llama-3.1-8B, four query heads to a key
+    131072
+    """
+    sizes = {"layers": layers, "kv_heads": kv_heads, "head_size": head_size}
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} is {size}; give 1 or more")
+    if tokens < 0 or not bits > 0:
+        raise ValueError(
+            f"tokens is {tokens}, bits is {bits}; give 0 or more tokens, and bits "
+            "such as 16, 8 or 4"
+        )
+    return int(-(-2 * layers * kv_heads * head_size * tokens * bits // 8))
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The sizes of a Llama, or of what is built like one (Qwen2, Mistral).
+
+    width: of the residual stream. inner: of the MLP. tied: lm_head is the embedding.
+    biases: q, k and v have them, as in Qwen2.
+    """
+
+    layers: int
+    width: int
+    inner: int
+    heads: int
+    kv_heads: int
+    head_size: int
+    vocabulary: int
+    tied: bool = False
+    biases: bool = False
+
+    @property
+    def matrices(self) -> int:
+        """Weights in the matrices of the decoder layers: what is quantized."""
+        attention = 2 * self.width * self.head_size * (self.heads + self.kv_heads)
+        return self.layers * (attention + 3 * self.width * self.inner)
+
+    @property
+    def rest(self) -> int:
+        """All other numbers: embeddings, norms, biases, lm_head."""
+        tables = (1 if self.tied else 2) * self.vocabulary * self.width
+        biases = self.head_size * (self.heads + 2 * self.kv_heads) * self.biases
+        return tables + (2 * self.layers + 1) * self.width + self.layers * biases
+
+    @classmethod
+    def of(cls, model: nn.Module) -> "Architecture":
+        """Read from a model's config, and held against the model.
+
+        Raises ValueError if it is not built like a Llama: then its numbers are others.
+        """
+        config = model.config
+        try:
+            heads = config.num_attention_heads
+            head_size = getattr(config, "head_dim", None) or config.hidden_size // heads
+            made = cls(
+                layers=config.num_hidden_layers,
+                width=config.hidden_size,
+                inner=config.intermediate_size,
+                heads=heads,
+                kv_heads=config.num_key_value_heads,
+                head_size=head_size,
+                vocabulary=config.vocab_size,
+                tied=config.tie_word_embeddings,
+                biases=config.model_type == "qwen2",
+            )
+        except AttributeError as problem:
+            raise ValueError(
+                f"model is a {type(model).__name__}, whose config lacks what a Llama "
+                f"has ({problem}); give the sizes to Architecture yourself"
+            ) from problem
+        counted = sum(p.numel() for p in model.parameters())
+        if made.matrices + made.rest != counted:
+            raise ValueError(
+                f"model has {counted:,} numbers, and a Llama of its sizes "
+                f"{made.matrices + made.rest:,}; give the sizes of one built like it"
+            )
+        return made
+
+
+# fmt: off
+MODELS: dict[str, Architecture] = {
+    #                            layers width  inner heads kv size vocabulary
+    "Qwen2.5-0.5B": Architecture(24,   896,  4864, 14,  2,  64, 151936, True, True),
+    "Qwen2.5-7B":   Architecture(28,  3584, 18944, 28,  4, 128, 152064, False, True),
+    "Llama-2-7B":   Architecture(32,  4096, 11008, 32, 32, 128,  32000),
+    "Llama-3.1-8B": Architecture(32,  4096, 14336, 32,  8, 128, 128256),
+    "Llama-2-70B":  Architecture(80,  8192, 28672, 64,  8, 128,  32000),
+    "Llama-3.1-70B": Architecture(80, 8192, 28672, 64,  8, 128, 128256),
+}
+# fmt: on
+CARDS: dict[str, int] = {  # bytes, as sold
+    "RTX 3060 (12 GB)": 12 * 10**9,
+    "T4 (16 GB)": 16 * 10**9,
+    "A10 (24 GB)": 24 * 10**9,
+    "A100 or H100 (80 GB)": 80 * 10**9,
+}
+
+
+class Need(NamedTuple):
+    """Bytes: of the quantized matrices, of what is not quantized, of the cache."""
+
+    matrices: int
+    rest: int
+    cache: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return sum(self)
+
+
+def need(
+    architecture: Architecture,
+    *,
+    bits_per_weight: float = 16,
+    tokens: int = 0,
+    cache_bits: float = 16,
+) -> Need:
+    """What a model takes while it holds so many tokens, of all conversations together.
+
+    bits_per_weight: of the matrices, scales and zeros counted: 4.125 for 4 bits with a
+    scale of 16 for each 128. Raises ValueError if it is not positive, and as
+    `cache_bytes` does.
+
+    >>> need(MODELS["Llama-3.1-8B"], bits_per_weight=4.125, tokens=1000)
+    Need(matrices=3598712832, rest=2101878784, cache=131072000)
+    """
+    if not bits_per_weight > 0:
+        raise ValueError(f"bits_per_weight is {bits_per_weight}; give 16, 4.125, ...")
+    a = architecture
+    return Need(
+        round(a.matrices * bits_per_weight / 8),
+        HALF * a.rest,
+        cache_bytes(a.layers, a.kv_heads, a.head_size, tokens, cache_bits),
+    )
+
+
+def tokens_that_fit(
+    architecture: Architecture,
+    memory: int,
+    *,
+    bits_per_weight: float = 16,
+    cache_bits: float = 16,
+) -> int:
+    """How many tokens fit into so many bytes beside the weights; 0 if those do not.
+
+    >>> tokens_that_fit(MODELS["Llama-3.1-8B"], 16 * 10**9)
+    0
+    """
+    how = {"bits_per_weight": bits_per_weight, "cache_bits": cache_bits}
+    left = memory - need(architecture, **how).total
+    thousand = need(architecture, tokens=1000, **how).cache
+    return max(0, int(left * 1000 // thousand))
