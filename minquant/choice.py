@@ -69,7 +69,7 @@ class Harm(NamedTuple):
         >>> Harm.less(Harm(-3.0, -4.5, -1.5))
         Harm(mean=3.0, low=1.5, high=4.5)
         """
-        return cls(-difference.mean, -difference.high, -difference.low)
+        return cls(0 - difference.mean, 0 - difference.high, 0 - difference.low)
 
 
 @dataclass(frozen=True)

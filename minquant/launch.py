@@ -15,7 +15,8 @@
 A program makes block_n outputs. Narrow matrices get small programs: 4096 outputs in
 blocks of 8 are 512, some four for each multiprocessor of a large card. The table was
 chosen by what the compiler makes of it (registers, barriers, no spills: tests/aot.py)
-and has not been timed on a card; `benchmarks/matmul.py --tune` does that. gemm is never
+and has not been timed on a card; `tuning` does that, and what it finds for a shape goes
+before the table. gemm is never
 wider than 64 outputs: at 128, Triton 3.6 and 3.7 compile it for sm_100 to a bare trap.
 
 Triton compiles a kernel when it first meets a set of constants (bits, group size, block
@@ -78,6 +79,16 @@ TABLE: dict[str, tuple[Plan, ...]] = {
     ),
 }
 # fmt: on
+STEPS = (1, 4, 8, 16, 32, 256)  # tokens: what was tuned for one serves from the last on
+TUNED: dict[tuple, Plan] = {}  # by `tuning_key`; `tuning` fills it, if it is asked to
+
+
+def tuning_key(X: Tensor, packed: PackedMatrix) -> tuple:
+    """What a tuned plan is for: the card, the matrix' form, and the step of tokens."""
+    card = torch.cuda.get_device_name(X.device) if X.is_cuda else "interpreter"
+    step = next((step for step in STEPS if len(X) <= step), 0)
+    zeros = packed.zeros is not None
+    return card, packed.bits, packed.group_size, zeros, *packed.shape, step
 
 
 def plan(tokens: int, outputs: int, capability: tuple[int, int]) -> Plan | None:
@@ -131,8 +142,9 @@ def product(
 ) -> Float[Tensor, "n out"]:
     """X W_hatᵀ by the kernels, where `refuses` says nothing. by: a plan of your own."""
     capability = torch.cuda.get_device_capability(X.device) if X.is_cuda else (8, 0)
-    if X.dtype != torch.float32:
-        by = by or plan(len(X), packed.shape[0], capability)
+    if X.dtype != torch.float32 and by is None:
+        found = TUNED.get(tuning_key(X, packed)) if TUNED else None
+        by = found or plan(len(X), packed.shape[0], capability)
     with torch.cuda.device_of(X):
         if by is None:
             return _write_and_multiply(X, packed)
