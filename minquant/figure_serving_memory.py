@@ -7,7 +7,8 @@
 
 Parts: the matrices in codes, what stays at 16 bits, and the cache of the tokens that
 are held. The column on the right says how many tokens would fit in all. `update` moves
-the bars; the axis ends beyond the card, and a longer bar is cut off there (→).
+the bars; the axis ends beyond the card, and a longer bar is cut off there (→). A part
+that is too thin for a rim gets none, or the rim would hide it.
 Notebook 12 reads it.
 """
 
@@ -27,7 +28,8 @@ PARTS = {  # name, what it is called, colour, hatch
     "rest": ("not quantized", palette.SKY, "///"),
     "cache": ("KV cache", palette.HAIRLINE, "..."),
 }
-LEFT, RIGHT, TOP, ROW = 120, 250, 66, 44  # CSS pixels
+LEFT, RIGHT, TOP, ROW = 100, 290, 66, 44  # CSS pixels
+RIM, THIN = 0.8, 6  # of a part, in points; the CSS pixels below which it has none
 REACH = 1.4  # of the card's memory: where the axis ends
 
 
@@ -64,8 +66,8 @@ class ServingPicture:
             self.bars[name].set(hatch=hatch, edgecolor=palette.PAPER)
         self.card = artists.lines(self.ax, palette.VERMILION, 2)
         self.names = artists.words(self.ax, len(rows), -0.015, ha="right")
-        self.sums = artists.words(self.ax, len(rows), 1.19, ha="right", weight="bold")
-        self.said = artists.words(self.ax, len(rows), 1.21, ha="left")
+        self.sums = artists.words(self.ax, len(rows), 1.2, ha="right", weight="bold")
+        self.said = artists.words(self.ax, len(rows), 1.22, ha="left")
         fig.write(LEFT, 14, "What a model takes while it answers", weight="bold")
         keys = [
             Patch(fc=c, hatch=h, ec=palette.PAPER, label=said)
@@ -77,7 +79,7 @@ class ServingPicture:
             bbox_to_anchor=(LEFT / WIDTH, 1 - 24 / fig.size[1]),
             handlelength=1.6, columnspacing=1.6,
         )  # fmt: skip
-        fig.move(self.behind, self.card, *self.bars.values(), *self.names)
+        fig.move(self.behind, *self.bars.values(), self.card, *self.names)
         fig.move(*self.sums, *self.said)
         self.update(rows, fits, memory, card=card, chosen=chosen)
 
@@ -96,12 +98,14 @@ class ServingPicture:
         if self.ax.get_xlim() != (0, end):
             self.ax.set(xlim=(0, end), xlabel="memory, GB")
             self.fig.settle()
-        left = [0.0] * len(rows)
+        left, pixel = [0.0] * len(rows), end / (WIDTH - LEFT - RIGHT)
         for part in PARTS:
             sizes = [getattr(row, part) / 1e9 for row in rows.values()]
             right = [min(end, a + b) for a, b in zip(left, sizes, strict=True)]
             tops, bottoms = [i - 0.3 for i in at], [i + 0.3 for i in at]
             artists.fill(self.bars[part], left, right, bottoms, tops)
+            seen = [b - a >= THIN * pixel for a, b in zip(left, right, strict=True)]
+            self.bars[part].set_linewidths([RIM * rim for rim in seen])
             left = right
         marked = [i for i, name in enumerate(rows) if name == chosen]
         artists.fill(
@@ -117,6 +121,7 @@ class ServingPicture:
         artists.write(self.sums, at, [a + b for a, b in zip(cut, sums, strict=True)])
         artists.write(self.said, at, [_said(fits[name]) for name in rows])
         self.fig.alt = describe(rows, fits, memory, card)
+        self.fig.alt += f" Marked: {chosen}." if marked else ""
 
 
 def _said(tokens: int) -> str:

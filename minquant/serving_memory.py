@@ -13,7 +13,9 @@ left over.
 
 What is left out: what one forward pass works with, and what an engine and a driver keep
 for themselves. Leave a share of the card free for these. A card's memory is what its
-maker sells, in GB of 10^9 bytes (some mean 2^30, which is 7 % more).
+maker sells, in GB of 10^9 bytes (some mean 2^30, which is 7 % more);
+`torch.cuda.mem_get_info()` says what yours has free. And a model with a sliding window
+forgets old tokens: its cache is smaller than what is counted here.
 
 `budget` does the same for fine-tuning. Lesson 12 plans with it.
 """
@@ -85,10 +87,11 @@ class Architecture:
     def of(cls, model: nn.Module) -> "Architecture":
         """Read from a model's config, and held against the model.
 
-        Raises ValueError if it is not built like a Llama: then its numbers are others.
+        Raises ValueError if it is not built like a Llama, or is packed: then its
+        numbers are others; and for a sliding window, whose cache does not grow.
         """
-        config = model.config
         try:
+            config = model.config
             heads = config.num_attention_heads
             head_size = getattr(config, "head_dim", None) or config.hidden_size // heads
             made = cls(
@@ -113,6 +116,11 @@ class Architecture:
                 f"model has {counted:,} numbers, and a Llama of its sizes "
                 f"{made.matrices + made.rest:,}; give the sizes of one built like it"
             )
+        if window := getattr(config, "sliding_window", None):
+            raise ValueError(
+                f"model forgets what is {window} tokens back, so its cache is smaller; "
+                "give the sizes to Architecture yourself, and few enough tokens"
+            )
         return made
 
 
@@ -120,9 +128,12 @@ class Architecture:
 MODELS: dict[str, Architecture] = {
     #                            layers width  inner heads kv size vocabulary
     "Qwen2.5-0.5B": Architecture(24,   896,  4864, 14,  2,  64, 151936, True, True),
+    "Llama-3.2-1B": Architecture(16,  2048,  8192, 32,  8,  64, 128256, True),
+    "Llama-3.2-3B": Architecture(28,  3072,  8192, 24,  8, 128, 128256, True),
     "Qwen2.5-7B":   Architecture(28,  3584, 18944, 28,  4, 128, 152064, False, True),
     "Llama-2-7B":   Architecture(32,  4096, 11008, 32, 32, 128,  32000),
     "Llama-3.1-8B": Architecture(32,  4096, 14336, 32,  8, 128, 128256),
+    "Qwen2.5-32B":  Architecture(64,  5120, 27648, 40,  8, 128, 152064, False, True),
     "Llama-2-70B":  Architecture(80,  8192, 28672, 64,  8, 128,  32000),
     "Llama-3.1-70B": Architecture(80, 8192, 28672, 64,  8, 128, 128256),
 }

@@ -20,7 +20,11 @@ WIDTHS = {  # with a scale of 16 bits for each 128 weights
     f"{bits:g} bits": bits for bits in (16.0, 8.125, 4.125, 3.125, 2.125)
 }
 TOKENS = {f"{n:,}": n for n in (0, 2**12, 2**14, 2**16, 2**18, 2**20)}
-CACHE = {"16 bits": 16, "8 bits": 8, "4 bits": 4}
+CACHE = {  # 8: floats, as they are; 4: a scale of 16 bits and a zero for each 32
+    "16 bits": 16.0,
+    "8 bits": 8.0,
+    "4.625 bits": 4 + (16 + 4) / 32,
+}
 
 
 def serving_planner(
@@ -36,7 +40,7 @@ def serving_planner(
         "card": choice("card", card, list(CARDS)),
         "bits": choice("weights", bits, list(WIDTHS)),
         "tokens": choice("tokens held", tokens, TOKENS),
-        "cache": choice("KV cache", 16, CACHE),
+        "cache": choice("KV cache", 16.0, CACHE),
     }
     return Dashboard(Planner().draw, controls)
 
@@ -48,7 +52,7 @@ class Planner:
         self.picture: ServingPicture | None = None
 
     def draw(
-        self, *, model: str, card: str, bits: str, tokens: int, cache: int
+        self, *, model: str, card: str, bits: str, tokens: int, cache: float
     ) -> Frame:
         """The bars, and what to do in words."""
         a, memory = MODELS[model], CARDS[card]
@@ -73,7 +77,8 @@ def _words(row: serving_memory.Need, fits: int, memory: int, tokens: int) -> str
     weights = row.matrices + row.rest
     if row.total <= memory:
         left = f"{amount(memory - row.total)} are left"
-        said = f"<b>It fits</b>, and {left}: for {fits - tokens:,} tokens more."
+        said = f"<b>It fits</b>, and {left}: for {fits - tokens:,} tokens more, "
+        said += "but for the share that an engine needs to work in."
     elif weights <= memory:
         said = (
             f"The weights fit, and {fits:,} tokens beside them, <b>not {tokens:,}</b>. "

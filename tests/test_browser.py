@@ -1,5 +1,6 @@
-"""Lesson 02 as a learner has it: JupyterLab, a browser, and a slider that is moved."""
+"""Lessons as a learner has them: JupyterLab, a browser, and a widget that is moved."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -8,6 +9,7 @@ import build
 import lab_in_chromium
 import pytest
 
+SLIDERS = lab_in_chromium.SLIDERS.split(", ")
 MOVED = """([board, then]) => {
     const now = document.querySelectorAll('.minquant-dashboard')[board];
     const source = now.querySelector('.minquant-picture img').src;
@@ -25,7 +27,7 @@ def need_chromium():
 
 
 class Board:
-    """The first widget of a page that has this slider: what it shows."""
+    """The first widget of a page that has this control: what it shows."""
 
     def __init__(self, page, slider):
         boards = page.tab.locator(".minquant-dashboard")
@@ -37,6 +39,15 @@ class Board:
         """The address of its picture, and its words, which state the error."""
         source = self.box.locator(lab_in_chromium.PICTURES).get_attribute("src")
         return [source, self.box.locator(lab_in_chromium.WORDS).inner_text()]
+
+    def press(self, on_slider, on_menu):
+        """Press a key on its slider, or if it is a menu on that."""
+        name = self.slider
+        sliders = ", ".join(f"{s}[aria-label='{name}']" for s in SLIDERS)
+        found = self.box.locator(sliders)
+        is_slider = found.count() > 0
+        (found if is_slider else self.box.get_by_label(name)).first.focus()
+        self.page.tab.keyboard.press(on_slider if is_slider else on_menu)
 
     def after(self, move):
         """What it shows when the move has been drawn: another picture, other words."""
@@ -52,18 +63,41 @@ def error(shown):
     return float(re.search(r"Error[^\d]*([\d.]+(?:e[-+]?\d+)?)", shown[1])[1])
 
 
+@contextlib.contextmanager
+def running(number, folder, monkeypatch):
+    """The page of a lesson that has run from top to bottom, without trouble."""
+    need_chromium()
+    for name, value in build.OFFLINE.items():
+        monkeypatch.setenv(name, value)
+    (lesson,) = build.HERE.glob(f"{number}_*.ipynb")
+    shutil.copy(lesson, folder)  # JupyterLab saves what it runs
+    with lab_in_chromium.lab(folder) as page:
+        page.open(lesson.name)
+        assert page.run_all() == []
+        yield page
+        assert page.tab.locator(lab_in_chromium.ERRORS).count() == 0
+        assert page.strangers == []
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(
+    ("number", "control"),
+    [("09", "rank"), ("10", "word"), ("11", "bits"), ("12", "facts")],
+)
+def test_a_lesson_runs_and_its_widget_is_moved_by_key(
+    number, control, tmp_path, monkeypatch
+):
+    with running(number, tmp_path, monkeypatch) as page:
+        board = Board(page, control)
+        moved = board.after(lambda: board.press("ArrowRight", "ArrowDown"))
+        assert moved[0].startswith("data:image/png")
+
+
 @pytest.mark.browser
 def test_a_learner_runs_lesson_02_and_moves_its_slider_by_key_and_by_mouse(
     tmp_path, monkeypatch
 ):
-    need_chromium()
-    for name, value in build.OFFLINE.items():
-        monkeypatch.setenv(name, value)
-    (lesson,) = build.HERE.glob("02_*.ipynb")
-    shutil.copy(lesson, tmp_path)  # JupyterLab saves what it runs
-    with lab_in_chromium.lab(tmp_path) as page:
-        page.open(lesson.name)
-        assert page.run_all() == []
+    with running("02", tmp_path, monkeypatch) as page:
         board = Board(page, "bits")
         first = board.shows()
         by_key = board.after(lambda: page.press("bits", "ArrowLeft"))
@@ -72,8 +106,6 @@ def test_a_learner_runs_lesson_02_and_moves_its_slider_by_key_and_by_mouse(
         assert error(by_mouse) < error(by_key), "bits more, and no smaller error"
         assert by_key[0].startswith("data:image/png")
         assert len({first[0], by_key[0], by_mouse[0]}) == 3
-        assert page.tab.locator(lab_in_chromium.ERRORS).count() == 0
-        assert page.strangers == []
 
 
 @pytest.mark.parametrize(

@@ -144,6 +144,15 @@ def test_fewer_broken_lines_come_before_fewer_unsure_ones_and_these_before_dista
     assert "closer comes nearest" in choose([one_unsure, closer], LINES, 9).reason
 
 
+def test_how_far_an_end_is_beyond_its_line_is_counted_in_lengths_of_that_line():
+    lines = {"facts": 20.0, "sums": 0.1}
+    facts = candidate("facts", 1, (0, 25), (0, 0.1))  # by a quarter
+    sums = candidate("sums", 2, (0, 20), (0, 0.2))  # by as much again
+    assert "facts comes nearest" in choose([facts, sums], lines, 9).reason
+    swapped = {"facts": 20.0, "sums": 0.19}
+    assert "sums comes nearest" in choose([facts, sums], swapped, 9).reason
+
+
 def test_four_times_as_many_questions_halve_an_interval():
     assert times_as_many(Harm(1.0, -1.0, 3.0), 2.0) == 4
     assert times_as_many(Harm(1.0, 0.0, 2.0), 2.0) == 1  # it is on the line
@@ -166,6 +175,7 @@ def test_a_loss_may_not_rise_and_right_answers_may_not_fall():
     points = Difference(-3.0, -4.5, -1.5, "points")
     assert Harm.less(points) == (3.0, 1.5, 4.5)
     assert Harm.less(Harm.less(points)) == Harm.more(points)
+    assert "-" not in repr(Harm.less(Difference(0.0, 0.0, 0.0)))  # no minus zero
 
 
 def test_what_the_lecture_says_of_chance_is_so():

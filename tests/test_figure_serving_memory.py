@@ -1,9 +1,11 @@
 """Serving memory as bars: their lengths are the bytes, cut off where the axis ends."""
 
+import numpy as np
 import pytest
 
-from minquant import figures
-from minquant.figure_serving_memory import PARTS, REACH, ServingPicture
+from minquant import figures, palette
+from minquant.figure_serving_memory import LEFT, PARTS, REACH, TOP, ServingPicture
+from minquant.figures import SHARPNESS, WIDTH
 from minquant.serving_memory import Need
 
 GB = 10**9
@@ -45,6 +47,34 @@ def test_the_words_say_each_sum_its_parts_and_what_fits():
         "On a T4 with 16.0 GB: 16 bits 24.0 GB (matrices, in codes 18"
     )
     assert "does not fit; 4 bits 11.0 GB" in alt and "70,000 tokens fit." in alt
+
+
+def test_a_bar_of_one_pixel_is_seen_and_not_hidden_by_its_rim():
+    picture = ServingPicture({"4 bits": Need(GB // 4, 0, 0)}, {"4 bits": 1}, 80 * GB)
+    pixels = figures.to_pixels(picture.fig)[TOP * SHARPNESS :, :WIDTH, :3].astype(int)
+    first = pixels[:, LEFT * SHARPNESS : (LEFT + 2) * SHARPNESS].reshape(-1, 3)
+    blue = [int(palette.BLUE[i : i + 2], 16) for i in (1, 3, 5)]
+    assert (np.abs(first - blue).sum(1) < 60).sum() > 10
+
+
+def test_large_numbers_stay_on_the_sheet_and_apart():
+    row, tokens = {"16 bits": Need(18 * GB, 4 * GB, 2000 * GB)}, {"16 bits": 26 * 10**6}
+    picture = ServingPicture(row, tokens, 80 * GB)
+    figures.to_pixels(picture.fig)
+    name, total, said = (
+        texts[0].get_window_extent()
+        for texts in (picture.names, picture.sums, picture.said)
+    )
+    axis = picture.ax.get_window_extent()
+    assert name.x0 > 0 and axis.x1 < total.x0 and total.x1 < said.x0
+    assert said.x1 < WIDTH * SHARPNESS
+
+
+def test_the_card_is_drawn_over_the_bars():
+    moving = ServingPicture(ROWS, FITS, 16 * GB).fig.moving
+    card = next(i for i, artist in enumerate(moving) if hasattr(artist, "get_segments"))
+    picture = moving[:card]
+    assert len(picture) == 1 + len(PARTS)
 
 
 def test_rows_and_fits_must_be_the_same():

@@ -19,9 +19,12 @@ from minquant.serving_memory import (
 
 PUBLISHED = {  # how many numbers their makers' files hold
     "Qwen2.5-0.5B": 494_032_768,
+    "Llama-3.2-1B": 1_235_814_400,
+    "Llama-3.2-3B": 3_212_749_824,
     "Qwen2.5-7B": 7_615_616_512,
     "Llama-2-7B": 6_738_415_616,
     "Llama-3.1-8B": 8_030_261_248,
+    "Qwen2.5-32B": 32_763_876_352,
     "Llama-2-70B": 68_976_648_192,
     "Llama-3.1-70B": 70_553_706_496,
 }
@@ -72,7 +75,7 @@ def test_what_is_said_to_fit_fits_and_one_more_token_does_not(a, memory, bits, c
     n = tokens_that_fit(a, memory, **how)
     if need(a, **how).total <= memory:
         assert need(a, tokens=n, **how).total <= memory
-        assert need(a, tokens=n + 2, **how).total > memory
+        assert need(a, tokens=n + 1, **how).total > memory
     else:
         assert n == 0
 
@@ -81,6 +84,20 @@ def test_what_is_said_to_fit_fits_and_one_more_token_does_not(a, memory, bits, c
 def test_what_is_not_built_like_a_llama_is_refused(kind):
     with pytest.raises(ValueError, match="model (is a|has)"):
         Architecture.of(tiny.model(kind))
+
+
+@pytest.mark.parametrize(
+    ("kind", "window"),
+    [("Mistral", {}), ("Qwen2", {"use_sliding_window": True, "max_window_layers": 0})],
+)
+def test_a_model_that_forgets_is_refused(kind, window):
+    with pytest.raises(ValueError, match="forgets what is 8 tokens back"):
+        Architecture.of(tiny.model(kind, sliding_window=8, **window))
+
+
+def test_what_has_no_config_is_refused():
+    with pytest.raises(ValueError, match="model is a Linear, whose config lacks"):
+        Architecture.of(torch.nn.Linear(2, 2))
 
 
 def test_nonsense_is_named_with_the_mend():

@@ -6,7 +6,7 @@ import pytest
 
 from minquant.figure_step_memory import amount
 from minquant.serving_memory import CARDS, MODELS, need, tokens_that_fit
-from minquant.widget_serving_memory import WIDTHS, serving_planner
+from minquant.widget_serving_memory import CACHE, WIDTHS, serving_planner
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +32,14 @@ def test_the_printed_numbers_are_the_packages(widget, model, card, bits):
     else:
         assert said.startswith("The weights alone do not fit")
     assert f"{bits} {amount(row.total)}" in widget.alt
+
+
+def test_a_cache_of_4_bits_counts_its_scales_and_zeros(widget):
+    widget.set(model="Llama-2-7B", card="A10 (24 GB)", cache=CACHE["4.625 bits"])
+    assert widget.error is None
+    fewer = need(MODELS["Llama-2-7B"], tokens=2**14, cache_bits=4).cache
+    counted = need(MODELS["Llama-2-7B"], tokens=2**14, cache_bits=4.625).cache
+    assert counted > fewer and f"KV cache {amount(counted)}" in widget.alt
 
 
 def test_it_starts_with_a_model_that_fits_at_4_bits_and_not_at_16(widget):
