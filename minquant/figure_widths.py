@@ -22,9 +22,10 @@ from matplotlib.colors import LogNorm, Normalize
 from minquant import palette
 from minquant.figures import Picture
 
-CELL, LEFT, TOP, GAP = (52, 40), 84, 66, 60  # CSS pixels
+CELL, LEFT, TOP, GAP = (52, 40), 84, 74, 60  # CSS pixels
 SHADES = "Blues"
 DARK = 0.55  # of the scale: from here on, words are white
+LEAST = 1e-9  # nats: a layer that costs nothing has no place on a logarithmic scale
 
 
 @palette.style()
@@ -47,9 +48,10 @@ def widths(
     width, height = CELL[0] * len(columns), CELL[1] * len(rows)
     fig = Picture(LEFT + 2 * width + GAP + 20, TOP + height + 16)
     fig.write(12, 16, title or "Where the bits go", weight="bold")
-    costs = [max(x, 1e-9) for x in nats.values()]
+    costs = {name: max(x, LEAST) for name, x in nats.items()}
+    ends = min(costs.values()), max(costs.values())
     scales = (
-        (nats, LogNorm(min(costs), max(costs)), f"nats, alone at {at:g} bits", ".4f"),
+        (costs, LogNorm(*ends), f"nats, alone at {at:g} bits", ".4f"),
         (bits, Normalize(min(bits.values()) - 1, max(bits.values()) + 1),
          "bits that it gets", "g"),
     )  # fmt: skip
@@ -57,7 +59,7 @@ def widths(
         ax = fig.axes_at(LEFT + i * (width + GAP), TOP, width, height)
         table = np.full((len(rows), len(columns)), np.nan)
         for layer, (row, column) in places.items():
-            table[rows.index(row), columns.index(column)] = max(values[layer], 1e-9)
+            table[rows.index(row), columns.index(column)] = values[layer]
         ax.imshow(table, cmap=SHADES, norm=norm, aspect="auto")
         _name(ax, columns, [f"layer {row}" for row in rows] if i == 0 else [])
         _fill(ax, table, norm, form)

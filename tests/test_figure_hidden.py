@@ -44,7 +44,15 @@ def test_the_words_tell_what_is_hidden_and_how_sure_it_is():
     alt = hidden([MILD, GONE, BROKEN], 5).alt
     assert "Of 3 versions 2 raise perplexity by less than 5 %" in alt
     assert "3 bits, 4.5 %: 8 steps 30 %, interval 22 to 38; 4 bits" in alt
-    assert "none does" in hidden([BROKEN], 5).alt
+    assert hidden([BROKEN], 5).alt == (
+        "Of 1 versions 0 raise perplexity by less than 5 %."
+    )
+
+
+def test_the_words_name_the_level_of_the_intervals():
+    assert "with 95 % intervals: " in hidden([MILD], 5).alt
+    many = hidden([MILD], 5, level=1 - 0.05 / 24)
+    assert "with 99.8 % intervals: 4 bits" in many.alt
 
 
 @pytest.mark.parametrize(("versions", "fine"), [([], 5.0), ([MILD], 0.0)])

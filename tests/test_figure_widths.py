@@ -25,6 +25,13 @@ def test_each_number_stands_in_the_row_of_its_layer_and_the_column_of_its_matrix
     assert [t.get_text() for t in costs.get_yticklabels()] == ["layer 0", "layer 1"]
 
 
+def test_a_layer_that_costs_nothing_is_the_palest_and_the_words_say_zero():
+    fig = widths(NATS, BITS, at=3)
+    shown = fig.axes[0].images[0].get_array()
+    assert shown.min() == shown[1, 0] > 0  # a logarithmic scale has no 0
+    assert "1.self_attn.q_proj: 0.0000 nats, 2 bits" in fig.alt
+
+
 def test_the_words_have_the_numbers():
     alt = widths(NATS, BITS, at=3).alt
     assert "alone at 3 bits" in alt and "0.mlp.up_proj: 0.0310 nats, 4 bits" in alt
