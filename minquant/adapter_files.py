@@ -17,10 +17,14 @@ exactly, what it was trained to do.
 
 Layers are named by their last part (q_proj) where that means exactly the layers that
 have an adapter, else in full. What is left out, and refused when read: DoRA, rank-
-stabilised scaling, trained biases or other modules, ranks that differ. Lesson 09.
+stabilised scaling, trained biases or other modules, ranks that differ, starts that
+change the base (PiSSA, OLoRA, LoftQ), and whatever else a config may ask for or a file
+may hold. Nothing is passed over: an adapter of which a part is missing does not fail,
+it answers worse. Lesson 09.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,12 +33,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from .adapters import adapters, add_adapters_
+from .adapters import adaptable, adapters, add_adapters_
+from .anatomy import weight_of
+from .coded import CodedLinear
 from .lora import LoraLinear
+from .swap import named
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
-_PLAIN = {  # what peft can do and these files do not
+_KEY = re.compile(r".+\.lora_[AB]\.weight")
+_PLAIN = {  # what peft can do and these files do not: so it is written
     "alpha_pattern": {},
     "bias": "none",
     "layers_to_transform": None,
@@ -43,6 +51,15 @@ _PLAIN = {  # what peft can do and these files do not
     "use_dora": False,
     "use_rslora": False,
 }
+_FREE = """
+auto_mapping base_model_name_or_path corda_config ensure_weight_tying eva_config
+exclude_modules fan_in_fan_out inference_mode init_lora_weights layers_pattern
+loftq_config lora_alpha lora_dropout lora_ga_config megatron_config megatron_core
+peft_type peft_version qalora_group_size r revision runtime_config target_modules
+task_type velora_config
+""".split()  # entries that say nothing of what a layer with A and B computes
+_UNASKED = None, False, {}, [], "none"  # the others must be one of these
+_STARTS = None, True, False, "gaussian", "eva", "orthogonal", "mica"  # leave the base
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -68,34 +85,37 @@ def save_adapters(
     name = base_model or getattr(model, "name_or_path", None) or None
     config = _config(model, found, *kind, base_model=name)
     (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-    save_file(tensors_of(found), folder / WEIGHTS, {"format": "pt"})
+    save_file(_apart(tensors_of(found)), folder / WEIGHTS, {"format": "pt"})
 
 
-def load_adapters_(model: M, folder: str | Path, **options: Any) -> M:
+def load_adapters_(
+    model: M, folder: str | Path, *, dtype: torch.dtype | None = None, **options: Any
+) -> M:
     """Puts the adapters of a folder onto a model, in place; the model again.
 
-    model: without adapters on these layers. options: as for `add_adapters_`, of which
-    method=None leaves layers of floats as they are.
+    model: without adapters on these layers. dtype: of A and B; None is what the file
+    has, and what it has in 16 bits would be trained on in 16 bits. options: as for
+    `add_adapters_`, of which method=None leaves layers of floats as they are.
 
     Raises ValueError if a file is missing, holds what is left out here, or does not fit
-    the model.
+    the model, which then is what it was.
     """
     config, tensors = _read(Path(folder))
-    odd = {k: config[k] for k, plain in _PLAIN.items() if config.get(k, plain) != plain}
-    if config.get("peft_type") != "LORA" or odd:
-        raise ValueError(
-            f"folder {folder} holds {config.get('peft_type')} with {odd}; only plain "
-            "LoRA is read here"
-        )
     names = list(dict.fromkeys(key.rsplit(".lora_", 1)[0] for key in tensors))
     kind = {"rank": config["r"], "alpha": config["lora_alpha"]}
     kind["dropout"] = config.get("lora_dropout", 0.0)
+    layers = named(adaptable(model), names)
+    for name in names:
+        _check(name, layers[name], tensors, config["r"])
+    if dtype is not None:
+        options["dtype"] = dtype
     add_adapters_(model, only=names, **kind, **options)
     worn = adapters(model)
     for name in names:
         for part in ("A", "B"):
-            given = tensors.get(f"{name}.lora_{part}.weight")
-            _put(getattr(worn[name], part), given, f"{name}.lora_{part}.weight")
+            given = tensors[f"{name}.lora_{part}.weight"]
+            matrix = getattr(worn[name], part)
+            matrix.data = given.to(matrix.device, dtype)
     return model
 
 
@@ -144,23 +164,67 @@ def targets(model: nn.Module, found: Mapping[str, LoraLinear]) -> list[str]:
     return last if hit == set(found) else sorted(found)
 
 
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same numbers, each tensor in one piece and in memory of its own, as the
+    format asks for: some may be transposed, or shared by two layers."""
+    made: dict[str, Tensor] = {}
+    places: set[int] = set()
+    for name, tensor in tensors.items():
+        whole = tensor.contiguous()
+        place = whole.untyped_storage().data_ptr()
+        made[name] = whole.clone() if place in places else whole
+        places.add(place)
+    return made
+
+
 def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The config, and tensors by their names without the prefix."""
+    """The config, if it is of plain LoRA, and tensors by their names without the
+    prefix, if they are A and B."""
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise ValueError(f"folder {folder} has no {name}; give one that has both")
     config = json.loads((folder / CONFIG).read_text())
-    tensors = load_file(folder / WEIGHTS)
-    return config, {key.removeprefix(_PREFIX): t for key, t in tensors.items()}
-
-
-@torch.no_grad()
-def _put(matrix: nn.Parameter, given: Tensor | None, name: str) -> None:
-    """Copy a tensor of the file into its place; ValueError if it does not fit."""
-    if given is None or given.shape != matrix.shape:
-        seen = "missing" if given is None else f"of shape {tuple(given.shape)}"
+    odd = {k: v for k, v in config.items() if k not in _FREE and v not in _UNASKED}
+    if (start := config.get("init_lora_weights")) not in _STARTS:
+        odd["init_lora_weights"] = start
+    if config.get("peft_type") != "LORA" or odd:
         raise ValueError(
-            f"{name} is {seen}, but the model needs {tuple(matrix.shape)}; "
-            "give the adapter of this model"
+            f"folder {folder} holds {config.get('peft_type')} with {odd}; only plain "
+            "LoRA is read here"
         )
-    matrix.data = given.to(matrix.device)  # in the dtype that it was trained in
+    if missing := [key for key in ("r", "lora_alpha") if key not in config]:
+        raise ValueError(f"{folder / CONFIG} does not say {missing}; write it there")
+    return config, _matrices(load_file(folder / WEIGHTS), folder)
+
+
+def _matrices(tensors: dict[str, Tensor], folder: Path) -> dict[str, Tensor]:
+    """The tensors without the prefix; ValueError if one would be passed over."""
+    bare = {key.removeprefix(_PREFIX): tensor for key, tensor in tensors.items()}
+    for key, tensor in tensors.items():
+        name = key.removeprefix(_PREFIX)
+        if not _KEY.fullmatch(name) or bare[name] is not tensor:
+            raise ValueError(
+                f"folder {folder} holds a tensor {key}, which is not read here; only "
+                "plain LoRA's are, one A and one B for each layer"
+            )
+    return bare
+
+
+def _check(name: str, layer: nn.Module, tensors: dict[str, Tensor], rank: int) -> None:
+    """Raises ValueError if A or B of a layer is missing, of another shape, or codes."""
+    layer = layer.base if isinstance(layer, LoraLinear) else layer
+    if isinstance(layer, CodedLinear):
+        out, width = layer.out_features, layer.in_features
+    else:
+        out, width = weight_of(layer).shape
+    for part, needed in (("A", (rank, width)), ("B", (out, rank))):
+        given = tensors.get(f"{name}.lora_{part}.weight")
+        if given is not None and given.shape == needed and given.is_floating_point():
+            continue
+        seen = "missing" if given is None else f"of shape {tuple(given.shape)}"
+        if given is not None and not given.is_floating_point():
+            seen = f"of {given.dtype}"
+        raise ValueError(
+            f"{name}.lora_{part}.weight is {seen}, but the model needs {needed} of "
+            "floats; give the adapter of this model"
+        )

@@ -31,7 +31,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .anatomy import decoder_blocks, linear_layers, weight_of
 from .coded import CodedLinear
-from .lora import LoraLinear, nf4
+from .lora import LoraLinear, check_base, check_kind, nf4
 from .swap import coded_layers, named, pack_
 from .tensor import QuantizedTensor
 
@@ -56,8 +56,10 @@ def add_adapters_(
     quantized first, a function of W alone, or None to leave them. only: a regular
     expression found in the layers' names, or names. generator: draws all A in turn.
 
-    Raises ValueError if `only` fits no layer, or a layer has an adapter already.
+    Raises ValueError if `only` fits no layer, or a layer has an adapter already, and as
+    `LoraLinear` and `method` do; the model then is what it was.
     """
+    check_kind(rank, alpha, dropout, dtype)
     worn = adapters(model)
     chosen = named(adaptable(model), only)
     if twice := [name for name in chosen if name in worn]:
@@ -66,17 +68,20 @@ def add_adapters_(
             "remove_adapters_, or choose others with only="
         )
     generator = generator or torch.Generator().manual_seed(0)
-    model.requires_grad_(False)
-    for adapter in worn.values():
-        adapter.A.requires_grad_()
-        adapter.B.requires_grad_()
-    if method is not None:
+    if method is None:
+        for layer in chosen.values():
+            check_base(layer)
+    else:
         floats = {n: m for n, m in chosen.items() if not isinstance(m, CodedLinear)}
         made: dict[int, QuantizedTensor] = {}
         for layer in floats.values():  # a weight that two layers share has codes once
             if id(layer.weight) not in made:
                 made[id(layer.weight)] = method(weight_of(layer))
         pack_(model, {n: made[id(m.weight)] for n, m in floats.items()})
+    model.requires_grad_(False)
+    for adapter in worn.values():
+        adapter.A.requires_grad_()
+        adapter.B.requires_grad_()
     for name in chosen:
         base = model.get_submodule(name)
         layer = LoraLinear(base, rank, alpha, dropout, dtype=dtype, generator=generator)
@@ -140,13 +145,16 @@ def checkpointed(model: nn.Module) -> Iterator[None]:
     pass, which may come later. No cache of keys and values is filled.
     """
     blocks = decoder_blocks(model)
+    inner = [vars(block).get("forward") for block in blocks]  # of a `with` around this
     try:
         for block in blocks:
             block.forward = partial(_twice, block.forward)
         yield
     finally:
-        for block in blocks:
+        for block, forward in zip(blocks, inner, strict=True):
             vars(block).pop("forward", None)  # the class has its own
+            if forward is not None:
+                block.forward = forward
 
 
 def _twice(forward: Callable, *args: Any, **kwargs: Any) -> Any:

@@ -18,7 +18,7 @@ al. 2019, "Model Cards for Model Reporting". Lesson 12 writes one.
 import json
 from collections.abc import Mapping, Sequence
 
-from .choice import Harm, verdict
+from .choice import Harm, beside, verdict
 
 _WORDS = {"held": "held", "unsure": "unsure", "broken": "**broken**"}
 
@@ -79,9 +79,10 @@ def card(
 
 
 def _row(measure: str, harm: Harm, lines: Mapping[str, float], asked: str) -> str:
-    mean, low, high = (f"{x:.3g}".replace("-", "−") for x in harm)
+    most = lines.get(measure, 0.0)
+    mean, low, high = (beside(x, most) for x in harm)
     agreed, judged = "", ""
     if measure in lines:
-        agreed = f"{lines[measure]:g}"
-        judged = _WORDS[verdict(harm, lines[measure])]
-    return f"| {measure} | {mean} [{low}, {high}] | {agreed} | {judged} | {asked} |"
+        agreed, judged = f"{most:g}", _WORDS[verdict(harm, most)]
+    cells = measure, f"{mean} [{low}, {high}]", agreed, judged, asked
+    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"

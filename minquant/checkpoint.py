@@ -31,11 +31,9 @@ from torch import Tensor, nn
 
 from .anatomy import Report
 from .coded import CodedLinear
-from .groups import Granularity
-from .pack_quantized import PACKED, WIDTHS, read, stored
+from .pack_quantized import PACKED, described, read, stored, widths
 from .swap import pack_
 
-FORMAT = {"quant_method": "compressed-tensors", "format": "pack-quantized"}
 LINEAR = nn.Linear | CodedLinear
 M = TypeVar("M", bound=nn.Module)
 
@@ -75,14 +73,19 @@ def export(
     config = copy.deepcopy(model.config)
     config.architectures = config.architectures or [type(model).__name__]
     config.dtype = dtype
-    config.quantization_config = quantization_config(model, report)
+    linear = [n for n, layer in model.named_modules() if isinstance(layer, LINEAR)]
+    config.quantization_config = described(report, linear)
     folder.parent.mkdir(parents=True, exist_ok=True)
     place = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        writes = tokenizer and open_ended(tokenizer)
-        for said in (config, getattr(model, "generation_config", None), writes):
-            if said is not None:
-                said.save_pretrained(place)
+        said = copy.deepcopy(getattr(model, "generation_config", None))
+        if said is not None and said.temperature not in (None, 1.0):
+            said.do_sample = (
+                True  # else it is refused, and a temperature means just that
+            )
+        for part in (config, said, tokenizer and open_ended(tokenizer)):
+            if part is not None:
+                part.save_pretrained(place)
         save_torch_state_dict(tensors, place, metadata={"format": "pt"})
         place.chmod(0o755)  # temporary folders are their maker's alone
         place.rename(folder)
@@ -101,7 +104,7 @@ def load_(model: M, folder: str | Path) -> M:
     then the model is as it was.
     """
     folder = Path(folder)
-    _check_format(folder)
+    bits = widths(_config(folder))
     tensors: dict[str, Tensor] = {}
     for file in sorted(folder.glob("*.safetensors")):
         tensors |= load_file(file)
@@ -110,7 +113,7 @@ def load_(model: M, folder: str | Path) -> M:
         name = key.removesuffix(f".{PACKED}")
         mine = [k for k in tensors if k.startswith(f"{name}.weight")]
         parts[name] = {k.removeprefix(f"{name}."): tensors.pop(k) for k in mine}
-    report = {name: read(found) for name, found in parts.items()}
+    report = {name: read(found, bits(name)) for name, found in parts.items()}
     _check_fit(model, report, tensors, folder)
     model.load_state_dict(tensors, strict=False)
     return pack_(model, report)
@@ -124,46 +127,19 @@ def open_ended(tokenizer: Any) -> Any:
     """
     from tokenizers.processors import TemplateProcessing
 
-    ids = tokenizer("")["input_ids"]
-    if tokenizer.eos_token_id not in ids[-1:]:
+    bare, ids = (
+        tokenizer("a", add_special_tokens=special)["input_ids"]
+        for special in (False, True)
+    )
+    if ids[len(ids) - 1 :] != [tokenizer.eos_token_id] or ids == bare:
         return tokenizer
     twin, bos = copy.deepcopy(tokenizer), tokenizer.bos_token
-    begins = bos is not None and ids[0] == tokenizer.bos_token_id
+    begins = bos is not None and ids[: len(ids) - len(bare) - 1] != []
     twin.backend_tokenizer.post_processor = TemplateProcessing(
         single=f"{bos} $A" if begins else "$A",
         special_tokens=[(bos, tokenizer.bos_token_id)] if begins else [],
     )
     return twin
-
-
-def quantization_config(model: nn.Module, report: Report) -> dict[str, Any]:
-    """How a reader is told which layers have codes, and of which kind: for config.json.
-
-    Layers that are alike make a group; when there is only one, it is every linear layer
-    but those to `ignore`, and otherwise they are named.
-    """
-    alike: dict[tuple[int, Granularity], list[str]] = {}
-    for name, quantized in report.items():
-        kind = quantized.grid.bits, quantized.granularity
-        alike.setdefault(kind, []).append(name)
-    linear = [n for n, layer in model.named_modules() if isinstance(layer, LINEAR)]
-    return FORMAT | {
-        "quantization_status": "compressed",
-        "config_groups": {
-            f"group_{number}": {
-                "targets": names if len(alike) > 1 else ["Linear"],
-                "weights": {
-                    "num_bits": bits,
-                    "type": "int",
-                    "symmetric": True,
-                    "strategy": "group" if cut.group_size else "channel",
-                    "group_size": cut.group_size,
-                },
-            }
-            for number, ((bits, cut), names) in enumerate(alike.items())
-        },
-        "ignore": [name for name in linear if name not in report],
-    }
 
 
 def _numbers(
@@ -179,42 +155,26 @@ def _numbers(
                 f"report has {name} {(out, width)}, but there the model has {layer}; "
                 "give the report of this model (adapters merged, no Conv1D)"
             )
-    seen = set()
+    tied = getattr(model, "all_tied_weights_keys", None) or {}
     for name, tensor in model.state_dict().items():
         layer, _, part = name.rpartition(".")
-        place = tensor.data_ptr(), tensor.shape
-        if place in seen or (layer in report and part != "bias"):
+        if name in tied or (layer in report and part != "bias"):
             continue
-        seen.add(place)
         cast = tensor.to(dtype) if tensor.is_floating_point() else tensor
         if not cast.isfinite().all():
             raise ValueError(
                 f"model has {name} with numbers up to {tensor.abs().max():g}, which "
                 f"{dtype} does not hold; take dtype=torch.bfloat16"
             )
-        yield name, cast.contiguous()
+        yield name, cast.clone(memory_format=torch.contiguous_format)
 
 
-def _check_format(folder: Path) -> None:
+def _config(folder: Path) -> dict[str, Any]:
+    """What config.json says of the codes."""
     file = folder / "config.json"
     if not file.is_file():
         raise ValueError(f"folder {folder} has no config.json; give what export wrote")
-    said = json.loads(file.read_text()).get("quantization_config") or {}
-    kinds = [
-        group.get("weights", {}) for group in said.get("config_groups", {}).values()
-    ]
-    readable = all(
-        kind.get("type") == "int"
-        and kind.get("symmetric")
-        and kind["num_bits"] in WIDTHS
-        for kind in kinds
-    )
-    if {key: said.get(key) for key in FORMAT} != FORMAT or not readable:
-        raise ValueError(
-            f"folder {folder} is in the format {said.get('quant_method')} "
-            f"{said.get('format')} {kinds}; only {' '.join(FORMAT.values())} is read, "
-            "integers of 4 or 8 bits, symmetric"
-        )
+    return json.loads(file.read_text()).get("quantization_config") or {}
 
 
 def _check_fit(

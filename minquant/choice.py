@@ -112,13 +112,13 @@ def times_as_many(harm: Harm, most: float) -> float:
     """How many times as many questions bring the bad end down to the line, about.
 
     An interval shrinks with the square root of their number. It is taken for granted
-    that the mean stays; one that is not below the line takes infinitely many.
+    that the mean stays; one not below the line takes infinitely many, one held no more.
 
     >>> times_as_many(Harm(1.0, -1.0, 3.0), 2.0)  # half as wide
     4.0
     """
-    room = most - harm.mean
-    return ((harm.high - harm.mean) / room) ** 2 if room > 0 else inf
+    half, room = harm.high - harm.mean, most - harm.mean
+    return 1.0 if harm.high <= most else (half / room) ** 2 if room > 0 else inf
 
 
 def smallest_first(

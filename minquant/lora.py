@@ -28,6 +28,7 @@ the rank-stabilised s = alpha / √r. Lesson 09.
 """
 
 import math
+from numbers import Integral
 
 import torch
 from jaxtyping import Float
@@ -51,6 +52,28 @@ def nf4(W: Float[Tensor, "out in"]) -> QuantizedTensor:
     return quantize(W, NF4, per_group(64), scale_dtype=DoubleQuantized.store)
 
 
+def check_base(base: nn.Module) -> None:
+    """Raises TypeError if an adapter cannot stand on a layer."""
+    if not isinstance(base, CodedLinear | nn.Linear):
+        raise TypeError(
+            f"base is a {type(base).__name__}; give an nn.Linear, or a layer that "
+            "keeps codes (swap.pack_ makes one of a Conv1D)"
+        )
+
+
+def check_kind(rank: float, alpha: float, dropout: float, dtype: torch.dtype) -> None:
+    """Raises ValueError for a rank that is no integer of 1 or more, an alpha that is 0
+    or not finite, a dropout that is no share, a dtype that is not of floats."""
+    if not isinstance(rank, Integral) or rank < 1:
+        raise ValueError(f"rank is {rank}; choose an integer, often 8 or 16")
+    if not math.isfinite(alpha) or alpha == 0:
+        raise ValueError(f"alpha is {alpha}; choose a number, often 1 or 2 times rank")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"dropout is {dropout}; choose a share, often 0 to 0.1")
+    if not dtype.is_floating_point:
+        raise ValueError(f"dtype is {dtype}; choose floats, such as torch.float32")
+
+
 class LoraLinear(nn.Module):
     """A frozen layer with a trainable update beside it. The module's equation.
 
@@ -62,8 +85,7 @@ class LoraLinear(nn.Module):
     A is uniform in ±1/√in, as in the paper's code. Dropout draws from torch's global
     generator, which gradient checkpointing rewinds.
 
-    Raises TypeError for another base, ValueError for a rank below 1 or a dropout that
-    is no share.
+    Raises as `check_base` and `check_kind` do.
 
     >>> layer = LoraLinear(nn.Linear(256, 128, bias=False), rank=4, alpha=8)
     >>> layer.A.shape, layer.B.shape, layer.scaling
@@ -81,15 +103,8 @@ class LoraLinear(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        if not isinstance(base, CodedLinear | nn.Linear):
-            raise TypeError(
-                f"base is a {type(base).__name__}; give an nn.Linear, or a layer that "
-                "keeps codes (swap.pack_ makes one of a Conv1D)"
-            )
-        if rank < 1:
-            raise ValueError(f"rank is {rank}; choose 1 or more, often 8 or 16")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout is {dropout}; choose a share, often 0 to 0.1")
+        check_base(base)
+        check_kind(rank, alpha, dropout, dtype)
         self.base, self.rank, self.alpha = base.requires_grad_(False), rank, alpha
         self.drop = nn.Dropout(dropout)
         generator = generator or torch.Generator().manual_seed(0)

@@ -33,6 +33,7 @@ for the measure, and the same greedy choice serves in many. Lesson 11.
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import torch
@@ -153,7 +154,8 @@ def total(costs: Costs, assignment: Mapping[str, float]) -> Cost:
 def assign_greedy(costs: Costs, budget: int) -> Assignment:
     """A width for each layer: the most nats saved per byte first, while bytes last.
 
-    Raises ValueError if not even the smallest widths fit the budget.
+    Raises ValueError if not even the smallest widths fit the budget, or nats are not
+    finite.
 
     >>> costs = {"a": {2: Cost(2, 9.0), 4: Cost(4, 1.0)},
     ...          "b": {2: Cost(2, 3.0), 4: Cost(4, 0.0)}}
@@ -179,7 +181,7 @@ def assign_greedy(costs: Costs, budget: int) -> Assignment:
 def assign_exact(costs: Costs, budget: int) -> Assignment:
     """The width for each layer with the least sum of nats, of all that fit the budget.
 
-    Raises ValueError if not even the smallest widths fit.
+    Raises ValueError if not even the smallest widths fit, or nats are not finite.
     """
     _smallest(costs, budget)
     ends: list[tuple[int, float, tuple[float, ...]]] = [(0, 0.0, ())]
@@ -207,6 +209,13 @@ def _unbeaten(ends: list[tuple]) -> list[tuple]:
 
 def _smallest(costs: Costs, budget: int) -> Assignment:
     """Each layer's width of the fewest bytes, and of these of the fewest nats."""
+    for name, options in costs.items():
+        for bits, cost in options.items():
+            if not isfinite(cost.nats):  # it could not be compared, nor summed
+                raise ValueError(
+                    f"costs has {cost.nats} nats for {name} at {bits} bits; leave that "
+                    "width out for this layer, or measure it again"
+                )
     chosen = {
         name: min(options, key=lambda b: (options[b].nbytes, options[b].nats))
         for name, options in costs.items()

@@ -23,7 +23,9 @@ What is left out, and refused: zeros, codebooks such as NF4, widths other than 4
 scales that are not plain numbers, input scales that were not folded. Lesson 12.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Int32, Integer
@@ -31,9 +33,10 @@ from torch import Tensor
 
 from .bits import pack, unpack
 from .grids import IntegerGrid, symmetric_full
-from .groups import PER_CHANNEL, per_group
+from .groups import PER_CHANNEL, Granularity, per_group
 from .tensor import QuantizedTensor
 
+FORMAT = {"quant_method": "compressed-tensors", "format": "pack-quantized"}
 PACKED, SCALE, SHAPE = PARTS = ("weight_packed", "weight_scale", "weight_shape")
 WIDTHS = (4, 8)  # bits of a code
 
@@ -98,11 +101,11 @@ def stored(
     }
 
 
-def read(tensors: Mapping[str, Tensor]) -> QuantizedTensor:
-    """The matrix that three tensors stand for; bits and groups follow from the shapes.
+def read(tensors: Mapping[str, Tensor], bits: int) -> QuantizedTensor:
+    """The matrix of `bits` that three tensors stand for; groups follow from the shapes.
 
-    Raises ValueError if one is missing, if they do not fit together, or if there are
-    more of them, such as zeros.
+    Raises ValueError if one is missing, if they do not fit together, if there are more
+    of them, such as zeros, or if bits is neither 4 nor 8.
     """
     if set(tensors) != set(PARTS):
         raise ValueError(
@@ -111,14 +114,81 @@ def read(tensors: Mapping[str, Tensor]) -> QuantizedTensor:
         )
     words, scales = tensors[PACKED], tensors[SCALE]
     out, width = tensors[SHAPE].tolist()
-    fits = {bits: (out, -(-width * bits // 32)) for bits in WIDTHS}
-    found = [bits for bits, shape in fits.items() if shape == tuple(words.shape)]
-    n_groups = scales.shape[1]
-    if not found or len(scales) != out or width % n_groups:
+    n_groups = scales.shape[1] if scales.ndim == 2 else 0
+    fits = bits in WIDTHS and tuple(words.shape) == (out, -(-width * bits // 32))
+    if not fits or not n_groups or len(scales) != out or width % n_groups:
         raise ValueError(
             f"{PACKED} {tuple(words.shape)} and {SCALE} {tuple(scales.shape)} do not "
-            f"fit a matrix {(out, width)} of 4 or 8 bits"
+            f"fit a matrix {(out, width)} of {bits} bits; there are 4 and 8"
         )
     cut = per_group(width // n_groups) if n_groups > 1 else PER_CHANNEL
-    codes = unpack_words(words, found[0], width)
-    return QuantizedTensor(codes, scales, None, symmetric_full(found[0]), cut)
+    codes = unpack_words(words, bits, width)
+    return QuantizedTensor(codes, scales, None, symmetric_full(bits), cut)
+
+
+def described(
+    report: Mapping[str, QuantizedTensor], linear: Sequence[str]
+) -> dict[str, Any]:
+    """How a reader is told which layers have codes, and of which kind: for config.json.
+
+    linear: the names of all linear layers of the model. Layers that are alike make a
+    group; when there is only one, it is every linear layer but those to `ignore`, and
+    otherwise they are named.
+    """
+    alike: dict[tuple[int, Granularity], list[str]] = {}
+    for name, quantized in report.items():
+        kind = quantized.grid.bits, quantized.granularity
+        alike.setdefault(kind, []).append(name)
+    return FORMAT | {
+        "quantization_status": "compressed",
+        "config_groups": {
+            f"group_{number}": {
+                "targets": names if len(alike) > 1 else ["Linear"],
+                "weights": {
+                    "num_bits": bits,
+                    "type": "int",
+                    "symmetric": True,
+                    "strategy": "group" if cut.group_size else "channel",
+                    "group_size": cut.group_size,
+                },
+            }
+            for number, ((bits, cut), names) in enumerate(alike.items())
+        },
+        "ignore": [name for name in linear if name not in report],
+    }
+
+
+def widths(said: Mapping[str, Any]) -> Callable[[str], int]:
+    """From a layer's name to its bits, as a quantization_config says it.
+
+    Raises ValueError if that is of another format, or of inputs as well; the function
+    does if no group names the layer.
+    """
+    groups = list((said.get("config_groups") or {}).values())
+    weights = [group.get("weights") or {} for group in groups]
+    plain = all(
+        of.get("type") == "int" and of.get("symmetric") and of.get("num_bits") in WIDTHS
+        for of in weights
+    ) and not any(group.get("input_activations") for group in groups)
+    if {key: said.get(key) for key in FORMAT} != FORMAT or not (groups and plain):
+        raise ValueError(
+            f"quantization_config is of {said.get('quant_method')} "
+            f"{said.get('format')} {groups}; only {' '.join(FORMAT.values())} is read, "
+            "of weights alone: symmetric integers of 4 or 8 bits"
+        )
+
+    def bits(name: str) -> int:
+        """The bits of a layer."""
+        for group, of in zip(groups, weights, strict=True):
+            if any(_means(target, name) for target in group.get("targets", ())):
+                return of["num_bits"]
+        raise ValueError(f"quantization_config has no group for {name}: {groups}")
+
+    return bits
+
+
+def _means(target: str, name: str) -> bool:
+    """Whether a target is this layer: all that are Linear, a name, or a pattern."""
+    if target.startswith("re:"):
+        return re.match(target[3:], name) is not None
+    return target in ("Linear", name)

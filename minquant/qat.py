@@ -133,8 +133,9 @@ def train(
     longer. The same batches give the same result. Steps cost about 3 forward passes,
     and one more with a teacher.
 
-    Raises ValueError if there is no batch, a weight is not float32 or is shared, or the
-    loss is not finite; and as `rtn.quantize` does. LLM-QAT (Liu et al. 2023).
+    Raises ValueError if there is no batch, a weight is not float32 or is shared, a
+    layer has an adapter, or the loss is not finite; and as `rtn.quantize` does. LLM-QAT
+    (Liu et al. 2023).
     """
     _check(model, batches)
     twin = copy.deepcopy(model).requires_grad_(True)
@@ -210,6 +211,12 @@ def _check(model: nn.Module, batches: Sequence[Tensor]) -> None:
         raise ValueError(
             "batches is empty; pass qat.one_by_one(tokenizer, "
             "almanac.documents('train', 200))"
+        )
+    names = [name.rpartition(".") for name, _ in model.named_parameters()]
+    if worn := [layer for layer, _, own in names if own == "A"]:  # as `lora` calls it
+        raise ValueError(
+            f"model has an adapter on {worn[0]}, which would be trained as well; merge "
+            "or remove adapters first (adapters.merge_adapters_, remove_adapters_)"
         )
     layers = linear_layers(model)
     if len(distinct(model, layers)[0]) < len(layers):

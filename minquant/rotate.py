@@ -73,7 +73,8 @@ class Rotation:
             raise ValueError(f"width is {width}; give the number of columns")
         generator = torch.Generator().manual_seed(seed)
         coins = torch.randint(2, (width,), generator=generator)
-        return Rotation(2.0 * coins - 1, block or largest_block(width))
+        block = largest_block(width) if block is None else block
+        return Rotation(2.0 * coins - 1, block)
 
     def apply(self, X: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows width"]:
         """X R: each row turned; its length stays. ValueError if the width differs."""
@@ -149,12 +150,14 @@ def transform(
 ) -> tuple[Float[Tensor, "n in"], Float[Tensor, "out in"]]:
     """(X T, W T⁻ᵀ): other numbers, the same X Wᵀ, whatever T is; the whole family.
 
-    Raises ValueError if T cannot be inverted. Lesson 11.
+    Raises ValueError if T cannot be inverted, or is not finite. Lesson 11.
 
     >>> X, W, T = torch.tensor([[8.0, 1.0]]), torch.ones(1, 2), torch.eye(2)
     >>> transform(X, W, T / torch.tensor([4.0, 1.0]))  # SmoothQuant's s = (4, 1)
     (tensor([[2., 1.]]), tensor([[4., 1.]]))
     """
+    if wrong := (~T.isfinite()).sum().item():
+        raise ValueError(f"T holds {wrong} NaN or infinite numbers; give finite ones")
     turned, failed = torch.linalg.solve_ex(T.to(W), W.T)
     if failed:
         raise ValueError("T has no inverse; take a Rotation's matrix, or a diagonal")

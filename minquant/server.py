@@ -20,9 +20,10 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
+from urllib.request import ProxyHandler, build_opener
 
 NEEDS = ("compressed_tensors", "fastapi", "uvicorn", "openai")  # to import
 _COMMAND = ("-m", "transformers.cli.transformers", "serve")
@@ -56,7 +57,8 @@ def serve(folder: str | Path, *, seconds: float = 120) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, *_COMMAND, str(folder), "--port", str(port)]
+    command = [sys.executable, *_COMMAND, str(folder)]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
     offline = os.environ | {"HF_HUB_OFFLINE": "1"}  # all it needs is in the folder
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=offline)
@@ -71,16 +73,19 @@ def serve(folder: str | Path, *, seconds: float = 120) -> Iterator[str]:
             process.wait()
 
 
-def _wait(process: subprocess.Popen, url: str, seconds: float, log) -> None:
+def _wait(process: subprocess.Popen, url: str, seconds: float, log: IO[str]) -> None:
     """Returns when the server answers; RuntimeError if it ends, or takes too long."""
+    direct = build_opener(ProxyHandler({}))  # no proxy leads to this machine
     until = time.monotonic() + seconds
     while process.poll() is None and time.monotonic() < until:
         with (
             contextlib.suppress(OSError),  # nobody listens yet
-            urllib.request.urlopen(url, timeout=1),
+            direct.open(url, timeout=1),
         ):
             return
         time.sleep(0.1)
+    code = process.poll()
+    how = f"ended with {code}" if code is not None else f"took over {seconds:g} s"
     log.seek(0)
     last = " ".join(log.read().split())[-600:]
-    raise RuntimeError(f"the server did not answer in {seconds:g} s, and said: {last}")
+    raise RuntimeError(f"the server did not answer: it {how}, and said: {last}")

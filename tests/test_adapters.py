@@ -148,6 +148,40 @@ def test_gradient_checkpointing_gives_the_same_gradients_and_saves_less():
         torch.testing.assert_close(g, g_again)
 
 
+def test_gradient_checkpointing_repeats_the_same_dropout():
+    gradients = []
+    for how in (lambda _: contextlib.nullcontext(), adapters.checkpointed):
+        network = adapted(dropout=0.5).train()
+        for seed, adapter in enumerate(adapters.adapters(network).values()):
+            draw = torch.Generator().manual_seed(seed)
+            adapter.B.data = 0.1 * torch.randn(adapter.B.shape, generator=draw)
+        torch.manual_seed(3)
+        with how(network):
+            value = loss(network)
+        value.backward()
+        gradients.append([p.grad for p in adapters.trainable(network)])
+    for g, g_again in zip(*gradients, strict=True):
+        assert g.any()
+        torch.testing.assert_close(g, g_again)
+
+
+def test_checkpointing_within_checkpointing_ends_where_its_own_block_does():
+    network = adapted().train()
+    block, plain = network.model.layers[0], loss(network)
+    with adapters.checkpointed(network):
+        outer = vars(block)["forward"]
+        with adapters.checkpointed(network):
+            assert vars(block)["forward"] is not outer
+            torch.testing.assert_close(loss(network), plain)
+        assert vars(block)["forward"] is outer
+        # no cache is filled, as the backward pass would fill it once more
+        assert network(input_ids=IDS).past_key_values.get_seq_length() == 0
+        with pytest.raises(RuntimeError), adapters.checkpointed(network):
+            raise RuntimeError
+        assert vars(block)["forward"] is outer
+    assert "forward" not in vars(block)
+
+
 def test_qlora_saves_no_more_than_lora_and_its_weights_are_smaller():
     wide = {"hidden_size": 64, "intermediate_size": 64}
     found = []
@@ -209,6 +243,32 @@ def test_a_shared_weight_has_its_codes_once():
     first, second = (network.model.layers[i].mlp.up_proj for i in (0, 1))
     assert first.base.codes.data_ptr() == second.base.codes.data_ptr()
     assert first.A is not second.A
+
+
+def nothing_fits(W):
+    """A method that fails at the MLP's last layer, the 7th of 14."""
+    return rtn.quantize(W, grids.NF4, groups.per_group(32))  # 48 inputs
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "error", "message"),
+    [
+        ("Llama", {"rank": 0}, ValueError, "rank is 0; choose an integer"),
+        ("Llama", {"alpha": float("nan")}, ValueError, "alpha is nan; choose a number"),
+        ("Llama", {"dropout": 1.0}, ValueError, "dropout is 1.0; choose a share"),
+        ("Llama", {"dtype": torch.int8}, ValueError, "dtype is torch.int8; choose fl"),
+        ("Llama", {"method": nothing_fits}, ValueError, "does not divide"),
+        ("Llama", {"only": ["up_proj"]}, ValueError, "names .'up_proj'."),
+        ("GPT2", {"method": None}, TypeError, "base is a Conv1D; give an nn.Linear"),
+    ],
+)
+def test_a_refused_call_leaves_the_model_as_it_was(kind, options, error, message):
+    network = tiny.model(kind).requires_grad_(True)
+    before = {name: id(m) for name, m in network.named_modules()}
+    with pytest.raises(error, match=message):
+        adapters.add_adapters_(network, **{"rank": 2, "method": nf4, **options})
+    assert {name: id(m) for name, m in network.named_modules()} == before
+    assert all(p.requires_grad for p in network.parameters())
 
 
 def test_what_does_not_fit_is_named():

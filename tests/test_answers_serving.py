@@ -116,4 +116,4 @@ def test_a_layer_is_the_one_that_the_package_reads(out, n_groups, g, seed):
     parts = pack_quantized.stored(rtn.quantize(W, grids.symmetric_full(4), cut))
     packed, scales, shape = (parts[name] for name in pack_quantized.PARTS)
     W_hat = read_layer(packed, scales, shape.tolist())
-    assert torch.equal(W_hat, pack_quantized.read(parts).dequantize())
+    assert torch.equal(W_hat, pack_quantized.read(parts, 4).dequantize())

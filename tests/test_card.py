@@ -65,3 +65,9 @@ def test_what_was_done_and_what_nobody_measured_stand_in_it():
 def test_what_is_missing_is_named(change, words):
     with pytest.raises(ValueError, match=words):
         card(**{**GIVEN, **change})
+
+
+def test_a_number_is_told_on_its_side_of_the_line_and_no_cell_breaks_the_table():
+    harms, asked = {"facts": Harm(2, 1, 3.004)}, {"facts": "these | those"}
+    page = card(**{**GIVEN, "harms": harms, "lines": {"facts": 3}, "asked": asked})
+    assert "| facts | 2 [1, 3.004] | 3 | unsure | these &#124; those |" in page

@@ -149,11 +149,42 @@ def test_the_file_weighs_what_was_counted(tmp_path):
     assert weighs == model.size(made, report).total
 
 
+def test_a_parameter_that_two_layers_share_is_written_for_both(tmp_path):
+    network = halved("Llama")
+    first, second = network.model.layers
+    second.input_layernorm.weight = first.input_layernorm.weight
+    made, report = model.quantize(network, method(), progress=False)
+    folder = checkpoint.export(made, report, None, tmp_path / "out")
+    torch.testing.assert_close(logits(opened(folder)), logits(made))
+    again = checkpoint.load_(tiny.model("Llama", seed=1), folder)
+    torch.testing.assert_close(logits(again), logits(made))
+
+
+def test_a_temperature_without_sampling_is_no_obstacle(tmp_path):
+    _, made, report = quantized("Llama")
+    made.generation_config.temperature = 0.6
+    folder = checkpoint.export(made, report, None, tmp_path / "out")
+    said = json.loads((folder / "generation_config.json").read_text())
+    assert (said["temperature"], said["do_sample"]) == (0.6, True)
+    assert not made.generation_config.do_sample  # the model's own stays
+
+
+@pytest.mark.parametrize(("template", "ids"), [("$A <eos>", [4, 5]), ("$A", [4, 5])])
+def test_a_text_that_begins_with_nothing_goes_on_to_do_so(template, ids):
+    from tokenizers.processors import TemplateProcessing
+
+    writes = tiny.tokenizer()
+    inner = writes.backend_tokenizer
+    inner.post_processor = TemplateProcessing(template, special_tokens=[("<eos>", 2)])
+    writes.bos_token = writes.eos_token  # as GPT-2 has it
+    assert checkpoint.open_ended(writes)("a b")["input_ids"] == ids
+
+
 def test_nothing_is_left_behind_when_writing_fails(tmp_path):
     class Broken:
         eos_token_id = 2
 
-        def __call__(self, text):
+        def __call__(self, text, **_):
             return {"input_ids": []}
 
         def save_pretrained(self, place):
@@ -222,10 +253,10 @@ def test_folders_in_other_formats_are_refused(tmp_path):
     wrong = copy.deepcopy(said)
     wrong["quantization_config"]["config_groups"]["group_0"]["weights"]["num_bits"] = 3
     file.write_text(json.dumps(wrong))
-    with pytest.raises(ValueError, match="integers of 4 or 8 bits"):
+    with pytest.raises(ValueError, match="symmetric integers of 4 or 8"):
         checkpoint.load_(made, folder)
     file.write_text(json.dumps(said | {"quantization_config": {"quant_method": "awq"}}))
-    with pytest.raises(ValueError, match="in the format awq None"):
+    with pytest.raises(ValueError, match="quantization_config is of awq None"):
         checkpoint.load_(made, folder)
     file.write_text(json.dumps(said))
     name = folder / "model.safetensors"

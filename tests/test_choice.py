@@ -316,3 +316,9 @@ def test_a_reason_names_the_chosen_one_or_says_nothing(table, lines, budget):
     start = f"{choice.chosen.name} is" if choice.chosen else "Nothing "
     assert choice.reason.startswith(start)
     assert choice.reason.endswith(".") and ".." not in choice.reason
+
+
+def test_a_line_that_is_held_asks_for_no_more_questions():
+    one = Candidate("x", 100, {"facts": Harm(2, 1, 3.5), "sums": Harm(0, 0, 0)})
+    said = choose([one], {"facts": 3, "sums": 0}, 200).reason
+    assert "2.3 times as many" in said

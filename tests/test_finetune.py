@@ -168,6 +168,23 @@ def test_the_rate_rises_first_and_falls_to_almost_nothing(original):
     assert seen[-1] < 0.01 * student.rate
 
 
+@pytest.mark.parametrize("way", finetune.WAYS)
+def test_no_step_follows_more_than_a_gradient_of_norm_clip(original, way):
+    student = finetune.prepared(original, way)
+    learnt = [p for p in student.model.parameters() if p.requires_grad]
+    ids, labels = lesson(1)[0]
+    (100 * finetune.batch_loss(student.model, ids, labels)).backward()
+    whole = nn.utils.get_total_norm([p.grad.float() for p in learnt]) / 100
+    seen, step = [], student.optimizer.step
+    student.optimizer.step = lambda: (
+        seen.append(nn.utils.get_total_norm([p.grad.float() for p in learnt])),
+        step(),
+    )
+    finetune.train_(student, lesson(1))
+    assert whole > 2 * finetune.CLIP  # so there was something to be clipped
+    assert seen[0].item() == pytest.approx(finetune.CLIP, rel=2**-7)  # bf16
+
+
 def test_an_unknown_way_is_refused(original):
     with pytest.raises(ValueError, match="way is 'dora'; choose from full, lora, ql"):
         finetune.prepared(original, "dora")

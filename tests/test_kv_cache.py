@@ -169,6 +169,77 @@ def test_the_cache_weighs_its_codes_scales_zeros_and_the_window():
     assert size.bits_per_number == 8 * size.total / size.numbers
 
 
+def test_a_rounding_within_a_rounding_leaves_the_outer_one_as_it_was():
+    network, how = tiny.model(), Rounding(2, 2, group=8, window=4)
+    with kv_cache.rounding(network, how, chunk=8):
+        outer = vars(network).copy()
+        with kv_cache.rounding(network, FLOATS):
+            assert vars(network)["forward"] is not outer["forward"]
+        assert vars(network)["forward"] is outer["forward"]
+        with pytest.raises(ValueError, match=r"get_decoder.. would bypass kv_cache"):
+            network.get_decoder()
+    assert not {"forward", "get_decoder"} & set(vars(network))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"labels": IDS}, "labels cannot be cut into chunks of 8 tokens; compute it f"),
+        ({"output_hidden_states": True}, "output_hidden_states cannot be cut into chu"),
+        ({"output_attentions": True}, "output_attentions cannot be cut into chunks"),
+        ({"input_ids": None, "inputs_embeds": states(2, 40, 32)}, "give input_ids al"),
+        ({"inputs_embeds": states(2, 40, 32)}, "inputs_embeds cannot be read here"),
+        (
+            {"input_ids": None},
+            "inputs_embeds cannot be read here; give input_ids alone",
+        ),
+    ],
+)
+def test_what_would_be_of_the_last_chunk_alone_is_refused(given, message):
+    network = tiny.model()
+    with (
+        kv_cache.rounding(network, FLOATS, chunk=8),
+        pytest.raises(ValueError, match=message),
+    ):
+        network(**{"input_ids": IDS, **given})
+
+
+def test_a_config_that_asks_for_hidden_states_is_seen_too():
+    network = tiny.model(output_hidden_states=True)
+    with kv_cache.rounding(network, FLOATS, chunk=8):
+        with pytest.raises(ValueError, match="output_hidden_states cannot be cut"):
+            network(input_ids=IDS)
+        logits = network(input_ids=IDS, output_hidden_states=False).logits
+    assert torch.allclose(logits, read(tiny.model())[0], atol=1e-4 * logits.abs().max())
+
+
+@pytest.mark.parametrize("chunk", [40, None])
+def test_in_one_piece_loss_and_hidden_states_are_the_models_own(chunk):
+    network = tiny.model()
+    asked = {"input_ids": IDS, "labels": IDS, "output_hidden_states": True}
+    plain = network(**asked)
+    with kv_cache.rounding(network, FLOATS, chunk=chunk):
+        out = network(**asked)
+    assert torch.equal(out.loss, plain.loss)
+    pairs = zip(out.hidden_states, plain.hidden_states, strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("chunk", [8, None])
+def test_padding_is_read_on_the_right_and_refused_on_the_left(chunk):
+    network, mask = tiny.model(), torch.ones_like(IDS)
+    mask[1, 30:] = 0
+    plain = network(input_ids=IDS, attention_mask=mask).logits
+    with kv_cache.rounding(network, FLOATS, chunk=chunk):
+        logits = network(input_ids=IDS, attention_mask=mask).logits
+        seen = "attention_mask pads on the left; read one text at a time"
+        with pytest.raises(ValueError, match=seen):
+            network(input_ids=IDS, attention_mask=mask.flip(1))
+    within = mask.bool()
+    close = {"atol": 1e-4 * plain.abs().max()}
+    assert torch.allclose(logits[within], plain[within], **close)
+
+
 def test_a_cache_that_is_not_rounded_weighs_sixteen_bits():
     _, cache = read(tiny.model())
     assert kv_cache.weigh(cache, FLOATS).bits_per_number == 16

@@ -1,5 +1,7 @@
 """LoRA on frozen layers: an update in thin matrices, whose gradients are right."""
 
+import inspect
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -267,7 +269,12 @@ def test_alpha_over_rank_is_the_scale():
             TypeError,
             "base is a Conv2d; give an nn.Lin",
         ),
-        ({"rank": 0}, ValueError, "rank is 0; choose 1 or more, often 8 or 16"),
+        ({"rank": 0}, ValueError, "rank is 0; choose an integer, often 8 or 16"),
+        ({"rank": 2.0}, ValueError, "rank is 2.0; choose an integer, often 8 or 16"),
+        ({"alpha": 0.0}, ValueError, "alpha is 0.0; choose a number, often 1 or 2 ti"),
+        ({"alpha": float("nan")}, ValueError, "alpha is nan; choose a number"),
+        ({"alpha": float("inf")}, ValueError, "alpha is inf; choose a number"),
+        ({"dtype": torch.int8}, ValueError, "dtype is torch.int8; choose floats, such"),
         (
             {"dropout": 1.0},
             ValueError,
@@ -276,5 +283,13 @@ def test_alpha_over_rank_is_the_scale():
     ],
 )
 def test_what_makes_no_adapter_is_named(given, error, message):
+    plain = inspect.unwrap(LoraLinear.__init__)  # types are not checked outside pytest
     with pytest.raises(error, match=message):
-        LoraLinear(**{"base": dense(), **given})
+        plain(LoraLinear.__new__(LoraLinear), **{"base": dense(), **given})
+
+
+def test_a_refused_base_is_not_frozen():
+    base = dense()
+    with pytest.raises(ValueError, match="rank is 0"):
+        LoraLinear(base, 0)
+    assert base.weight.requires_grad

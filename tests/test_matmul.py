@@ -6,7 +6,6 @@ from fixture import as_learners_have_it
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks import matmul as benchmark
 from minquant import grids, groups, launch, matmul, rtn
 
 WITHIN = {
@@ -173,59 +172,3 @@ def test_what_holds_no_floats_is_refused_and_nothing_is_cut_off(dtype):
         pytest.raises(TypeError, match=r"X has dtype torch\.\w+; give floats"),
     ):
         matmul.matmul(X, packed_of())
-
-
-# --- the benchmark, as far as it goes without a GPU ---
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to measure")
-def test_without_a_gpu_the_benchmark_measures_nothing_and_says_so(capsys):
-    assert benchmark.main([]) == 0
-    assert capsys.readouterr().out.startswith("no GPU here: nothing was measured")
-
-
-@pytest.mark.parametrize("bits", [2, 3, 4, 8])
-def test_its_random_matrices_keep_the_size_of_what_they_multiply(bits):
-    packed = benchmark.random_packed(256, 512, bits, 64, "cpu")
-    Y = matmul.matmul(inputs(16, 512), packed)
-    assert 0.5 < Y.std() < 2
-
-
-def test_its_error_is_seen():
-    packed, X = benchmark.random_packed(64, 128, 4, 32, "cpu"), inputs(3, 128)
-    assert benchmark.error(lambda X: matmul.matmul(X, packed), X, packed) < 1e-6
-    wrong = benchmark.error(lambda X: matmul.matmul(X, packed) * 1.01, X, packed)
-    assert wrong == pytest.approx(0.01, rel=1e-3)
-
-
-def test_its_model_writes_the_same_packed_and_not():
-    """A step of three tokens' worth: the same weights, packed and dequantized."""
-    made = []
-
-    def packed(out, width):
-        made.append(benchmark.random_packed(out, width, 4, 32, "cpu"))
-        return lambda X, matrix=made[-1]: matmul.matmul(X, matrix)
-
-    size = {"width": 64, "mlp": 96, "heads": 4, "vocabulary": 50}
-    model = benchmark.Decoder(packed, 2, "cpu", torch.float32, **size)
-    weights = (matmul.dequantize(matrix) for matrix in made)
-
-    def unpacked(out, width):
-        W = next(weights)
-        return lambda X: X @ W.T
-
-    plain = benchmark.Decoder(unpacked, 2, "cpu", torch.float32, **size)
-    for name in ("cache", "embedding", "head"):
-        setattr(plain, name, getattr(model, name).clone())
-    token = other = torch.tensor([7])
-    for _ in range(3):
-        token, other = model(token), plain(other)
-        assert token.shape == (1,) and torch.equal(token, other)
-
-
-@pytest.mark.parametrize("tokens", [1, 8, 16, 64])
-def test_the_plans_it_tries_keep_what_kernels_take_for_granted(tokens):
-    plans = list(benchmark.candidates(tokens))
-    assert len(set(plans)) == len(plans) > 10
-    assert all(p.split == 128 * p.num_warps for p in plans if p.kernel == "gemv")
-    assert all(p.split == p.num_warps for p in plans if p.kernel == "skinny")

@@ -171,6 +171,32 @@ def test_each_layer_gets_the_width_it_was_given():
     assert list(report) == names
 
 
+def test_wide_layers_are_quantized_first():
+    seen = []
+
+    def method(bits):
+        return lambda W: seen.append(bits) or METHODS[bits](W)
+
+    network = tiny.model()
+    names = list(model.linear_layers(network))
+    chosen = {name: (2, 8, 4)[i % 3] for i, name in enumerate(names)}
+    methods = {bits: method(bits) for bits in METHODS}
+    mixed_precision.quantize(network, chosen, methods, progress=False)
+    assert len(seen) == len(names) and seen == sorted(seen, reverse=True)
+
+
+@pytest.mark.parametrize("nats", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize(
+    "assign", [mixed_precision.assign_exact, mixed_precision.assign_greedy]
+)
+@pytest.mark.parametrize(("name", "bits"), [("a", 2), ("b", 4)])
+def test_nats_that_cannot_be_compared_are_named(assign, nats, name, bits):
+    costs = {**HAND, name: {**HAND[name], bits: Cost(bits, nats)}}
+    seen = f"costs has {nats} nats for {name} at {bits} bits; leave that width out"
+    with pytest.raises(ValueError, match=seen):
+        assign(costs, 6)
+
+
 def test_what_cannot_be_assigned_or_measured_is_refused_with_the_mend():
     with pytest.raises(ValueError, match="budget is 3 bytes, but the smallest widths"):
         mixed_precision.assign_exact(HAND, 3)

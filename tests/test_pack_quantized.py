@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minquant import grids, groups, rtn
-from minquant.pack_quantized import pack_words, read, stored, unpack_words
+from minquant.pack_quantized import (
+    described,
+    pack_words,
+    read,
+    stored,
+    unpack_words,
+    widths,
+)
 from minquant.scales import E8M0
 
 W = torch.randn(6, 64, generator=torch.Generator().manual_seed(0))
@@ -37,7 +44,7 @@ def codes(draw):
 def test_eight_codes_of_4_bits_are_the_digits_of_a_word_from_the_last_to_the_first():
     word = pack_words(torch.tensor([[-8, -7, 0, 7, 1, 2, 3, -1]]), 4)
     assert word.shape == (1, 1) and word.dtype == torch.int32
-    assert f"{word.item() & 0xFFFFFFFF:08x}" == "7ba9" "f810"
+    assert f"{word.item() & 0xFFFFFFFF:08x}" == "7ba9f810"
 
 
 def test_four_codes_of_8_bits_are_the_bytes_of_a_word():
@@ -74,7 +81,7 @@ def test_compressed_tensors_packs_the_same_words_and_reads_ours(drawn):
 @pytest.mark.parametrize("cut", [groups.per_group(16), groups.PER_CHANNEL])
 def test_a_matrix_is_read_as_it_was_stored(bits, cut):
     quantized = rounded(bits, cut)
-    again = read(stored(quantized))
+    again = read(stored(quantized), bits)
     assert torch.equal(again.codes, quantized.codes)
     assert torch.equal(again.scales, quantized.scales)
     assert (again.grid, again.granularity) == (quantized.grid, cut)
@@ -85,12 +92,12 @@ def test_one_scale_for_a_whole_matrix_becomes_one_for_each_row():
     quantized = rounded(cut=groups.PER_TENSOR)
     parts = stored(quantized)
     assert parts["weight_scale"].shape == (6, 1)
-    assert torch.equal(read(parts).dequantize(), quantized.dequantize())
+    assert torch.equal(read(parts, 4).dequantize(), quantized.dequantize())
 
 
 def test_codes_of_the_shorter_symmetric_grid_fit_in():
     quantized = rtn.quantize(W, grids.absmax(4), groups.per_group(16))
-    assert torch.equal(read(stored(quantized)).dequantize(), quantized.dequantize())
+    assert torch.equal(read(stored(quantized), 4).dequantize(), quantized.dequantize())
 
 
 def test_4_bits_in_groups_of_16_take_5_bits_on_disk():
@@ -128,12 +135,68 @@ def test_bf16_scales_are_stored_as_they_are_or_refused():
 def test_reading_refuses_zeros_and_shapes_that_do_not_fit():
     parts = stored(rounded())
     with pytest.raises(ValueError, match="only symmetric grids"):
-        read({**parts, "weight_zero_point": torch.zeros(1)})
+        read({**parts, "weight_zero_point": torch.zeros(1)}, 4)
     with pytest.raises(ValueError, match="only symmetric grids"):
-        read({name: parts[name] for name in list(parts)[:2]})
+        read({name: parts[name] for name in list(parts)[:2]}, 4)
     with pytest.raises(ValueError, match=r"\(6, 8\).* do not fit a matrix \(6, 128\)"):
-        read({**parts, "weight_shape": torch.tensor([6, 128])})
+        read({**parts, "weight_shape": torch.tensor([6, 128])}, 4)
     with pytest.raises(ValueError, match="do not fit"):
-        read({**parts, "weight_scale": torch.ones(6, 5)})
+        read({**parts, "weight_scale": torch.ones(6, 5)}, 4)
     with pytest.raises(ValueError, match="do not fit"):
-        read({**parts, "weight_scale": torch.ones(5, 4)})
+        read({**parts, "weight_scale": torch.ones(5, 4)}, 4)
+    with pytest.raises(ValueError, match="do not fit"):
+        read({**parts, "weight_scale": torch.ones(6)}, 4)
+    for bits in (8, 3):
+        with pytest.raises(ValueError, match=f"of {bits} bits; there are 4 and 8"):
+            read(parts, bits)
+
+
+def test_rows_so_short_that_either_width_fits_are_read_as_they_are_said_to_be():
+    quantized = rounded(8, groups.PER_CHANNEL, W[:, :4])
+    assert torch.equal(read(stored(quantized), 8).codes, quantized.codes)
+
+
+def test_what_is_described_is_what_is_read():
+    report = {"a.q": rounded(4), "a.k": rounded(8), "b.q": rounded(4)}
+    said = described(report, [*report, "lm_head"])
+    assert said["ignore"] == ["lm_head"]
+    assert {name: widths(said)(name) for name in report} == {
+        "a.q": 4, "a.k": 8, "b.q": 4,
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="no group for lm_head"):
+        widths(said)("lm_head")
+    one = described({"a.q": rounded(8)}, ["a.q"])
+    assert widths(one)("any.layer") == 8
+
+
+def test_layers_may_be_meant_by_a_pattern():
+    said = described({"a.q": rounded(4)}, [])
+    said["config_groups"]["group_0"]["targets"] = [r"re:.*\.mlp\..*"]
+    assert widths(said)("layers.3.mlp.up") == 4
+    with pytest.raises(ValueError, match="no group for layers.3.attn.q"):
+        widths(said)("layers.3.attn.q")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"input_activations": {"num_bits": 8}},
+        {"weights": None},
+        {"weights": {"type": "int", "symmetric": True}},
+        {"weights": {"type": "int", "symmetric": False, "num_bits": 4}},
+        {"weights": {"type": "float", "symmetric": True, "num_bits": 4}},
+        {"weights": {"type": "int", "symmetric": True, "num_bits": 3}},
+    ],
+)
+def test_another_kind_of_codes_is_refused(change):
+    said = described({"a.q": rounded(4)}, [])
+    said["config_groups"]["group_0"] |= change
+    with pytest.raises(ValueError, match="only compressed-tensors pack-quantized"):
+        widths(said)
+
+
+def test_a_config_without_groups_or_of_another_format_is_refused():
+    said = described({"a.q": rounded(4)}, [])
+    for wrong in ({}, said | {"config_groups": {}}, said | {"format": "marlin"}):
+        with pytest.raises(ValueError, match="is read, of weights alone"):
+            widths(wrong)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from minquant import model, qat, rtn, text
+from minquant import adapters, model, qat, rtn, text
 from minquant.anatomy import weight_of
 from minquant.grids import NF4, TERNARY, absmax, zero_point
 from minquant.groups import PER_CHANNEL, per_group
@@ -111,6 +111,19 @@ def test_the_model_that_was_given_is_left_alone_and_the_result_repeats():
     assert not any(w.requires_grad or w.grad is not None for w in network.parameters())
 
 
+def test_no_step_follows_more_than_a_gradient_of_norm_one(monkeypatch):
+    norms, step = [], torch.optim.AdamW.step
+
+    def watched(adam):
+        gradients = [w.grad for group in adam.param_groups for w in group["params"]]
+        norms.append(nn.utils.get_total_norm(gradients).item())
+        return step(adam)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", watched)
+    qat.train(tiny.model(), batches(3), teacher=False, progress=False)
+    assert norms == pytest.approx([1, 1, 1], abs=1e-4)  # each was longer
+
+
 def test_at_sixteen_bits_the_teacher_has_nothing_to_say():
     made = qat.train(tiny.model(), batches(1), absmax(16), rate=0.0, progress=False)
     # scales in fp16 cut the largest weights by up to 1 in 2048
@@ -138,6 +151,9 @@ def test_what_cannot_be_trained_is_refused_with_the_mend():
     ].mlp.gate_proj.weight
     with pytest.raises(ValueError, match="shares weights between layers; give each it"):
         qat.train(network, batches())
+    worn = adapters.add_adapters_(tiny.model(), rank=2, method=None)
+    with pytest.raises(ValueError, match="an adapter on model.layers.0.self_attn.q_p"):
+        qat.train(worn, batches())
     broken = tiny.model()
     broken.lm_head.weight[0, 0] = float("nan")
     with pytest.raises(ValueError, match="the loss is nan at step 0; lower rate 0.002"):

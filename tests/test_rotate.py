@@ -176,6 +176,10 @@ def test_without_x_grid_only_w_is_rounded():
             "block is 8, no power of two that divides 12 columns; the largest is 4",
         ),
         (lambda: rotate.Rotation.random(12, block=6), "block is 6, no power of two"),
+        (
+            lambda: rotate.Rotation.random(8, block=0),
+            "block is 0, no power of two that divides 8 columns; the largest is 8",
+        ),
         (lambda: rotate.Rotation.random(0), "width is 0; give the number of columns"),
         (
             lambda: rotate.Rotation(torch.tensor([1.0, 0.5]), 2),
@@ -190,6 +194,15 @@ def test_without_x_grid_only_w_is_rounded():
                 torch.ones(1, 2), torch.ones(1, 2), torch.ones(2, 2)
             ),
             "T has no inverse",
+        ),
+        *(
+            (
+                lambda x=x: rotate.transform(
+                    torch.ones(1, 2), torch.ones(1, 2), torch.diag(torch.tensor([1, x]))
+                ),
+                "T holds 1 NaN or infinite numbers; give finite ones",
+            )
+            for x in (float("nan"), float("inf"))
         ),
     ],
 )

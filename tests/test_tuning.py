@@ -1,4 +1,4 @@
-"""The fastest plan is found, kept and taken from then on; on a CPU by a clock of ours."""
+"""The fastest plan is found, kept, and taken from then on; a CPU goes by our clock."""
 
 import functools
 import itertools
