@@ -36,9 +36,12 @@ def missing() -> list[str]:
 
 
 @contextlib.contextmanager
-def serve(folder: str | Path, *, seconds: float = 120) -> Iterator[str]:
+def serve(
+    folder: str | Path, *, dtype: str = "auto", seconds: float = 120
+) -> Iterator[str]:
     """The address of a server of this folder, which stops when the block ends.
 
+    dtype: what it computes in, such as "float32"; "auto" is what the folder says.
     seconds: how long to wait for its first sign of life.
 
     Raises ValueError if the folder has no config.json or a package is `missing`, and
@@ -58,7 +61,7 @@ def serve(folder: str | Path, *, seconds: float = 120) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, *_COMMAND, str(folder)]
-    command += ["--host", "127.0.0.1", "--port", str(port)]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", dtype]
     offline = os.environ | {"HF_HUB_OFFLINE": "1"}  # all it needs is in the folder
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=offline)

@@ -34,7 +34,7 @@ def test_a_served_folder_answers_as_the_model_does_and_stops_with_the_block(fold
 
     how = {"prompt": "a b c", "max_tokens": 6, "temperature": 0}
     with (
-        server.serve(folder) as url,
+        server.serve(folder, dtype="float32") as url,
         openai.OpenAI(base_url=url, api_key="none") as client,
     ):
         said = client.completions.create(model=str(folder), **how).choices[0].text
