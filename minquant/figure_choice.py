@@ -80,7 +80,7 @@ class Panel:
         self.rule = artists.lines(self.ax, palette.INK, 1.4)
         self.label = fig.write(0, TOP - 12, "", ha="center")
         self.marks = {
-            judgement: artists.marks(self.ax, mark, 8, mec=color, mfc=face, mew=2)
+            judgement: artists.marks(self.ax, mark, 6, mec=color, mfc=face, mew=1.6)
             for judgement, (mark, color, face, _) in LOOKS.items()
         }
         fig.move(self.band, self.bars, self.rule, self.label, *self.marks.values())
@@ -196,7 +196,7 @@ class ChoicePicture:
         return panel
 
     def _legend(self) -> None:
-        title = "From the top: the first row of filled dots only is the one to take"
+        title = "From the top: take the first row in which every dot is filled"
         self.fig.write(EDGE, 16, title, weight="bold")
         for i, (_, color, _, words) in enumerate(LOOKS.values()):
             self.fig.write(EDGE + 190 * i, self.fig.size[1] - 16, words, color=color)
