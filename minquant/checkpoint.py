@@ -80,9 +80,7 @@ def export(
     try:
         said = copy.deepcopy(getattr(model, "generation_config", None))
         if said is not None and said.temperature not in (None, 1.0):
-            said.do_sample = (
-                True  # else it is refused, and a temperature means just that
-            )
+            said.do_sample = True  # which a temperature means; else it is refused
         for part in (config, said, tokenizer and open_ended(tokenizer)):
             if part is not None:
                 part.save_pretrained(place)

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from matplotlib.patches import Patch
 
 from minquant import artists, palette
-from minquant.figure_step_memory import amount
+from minquant.figure_step_memory import amount, stack
 from minquant.figures import WIDTH, Picture
 from minquant.serving_memory import Need
 
@@ -29,7 +29,6 @@ PARTS = {  # name, what it is called, colour, hatch
     "cache": ("KV cache", palette.HAIRLINE, "..."),
 }
 LEFT, RIGHT, TOP, ROW = 100, 290, 66, 44  # CSS pixels
-RIM, THIN = 0.8, 6  # of a part, in points; the CSS pixels below which it has none
 REACH = 1.4  # of the card's memory: where the axis ends
 
 
@@ -98,15 +97,8 @@ class ServingPicture:
         if self.ax.get_xlim() != (0, end):
             self.ax.set(xlim=(0, end), xlabel="memory, GB")
             self.fig.settle()
-        left, pixel = [0.0] * len(rows), end / (WIDTH - LEFT - RIGHT)
-        for part in PARTS:
-            sizes = [getattr(row, part) / 1e9 for row in rows.values()]
-            right = [min(end, a + b) for a, b in zip(left, sizes, strict=True)]
-            tops, bottoms = [i - 0.3 for i in at], [i + 0.3 for i in at]
-            artists.fill(self.bars[part], left, right, bottoms, tops)
-            seen = [b - a >= THIN * pixel for a, b in zip(left, right, strict=True)]
-            self.bars[part].set_linewidths([RIM * rim for rim in seen])
-            left = right
+        pixel = end / (WIDTH - LEFT - RIGHT)
+        stack(self.bars, rows.values(), 1e9, pixel, end)
         marked = [i for i, name in enumerate(rows) if name == chosen]
         artists.fill(
             self.behind, [0] * len(marked), [end] * len(marked),

@@ -12,8 +12,10 @@ shrink before the eye. Notebook 09 reads it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from math import inf
 
+from matplotlib.collections import PolyCollection
 from matplotlib.patches import Patch
 
 from minquant import artists, palette
@@ -44,6 +46,30 @@ def amount(n_bytes: float, digits: int = 3) -> str:
             text = f"{number:,.0f}" if number >= whole else f"{number:#.{digits}g}"
             return f"{text.rstrip('.')} {unit}"
     return f"{n_bytes:.0f} bytes"
+
+
+def stack(
+    bars: Mapping[str, PolyCollection],
+    rows: Collection[tuple],
+    unit: float,
+    pixel: float,
+    end: float = inf,
+) -> None:
+    """Lay the parts of each row end to end, as one bar, in their order.
+
+    bars: part to its artist; rows: named tuples of bytes that have these parts. unit:
+    bytes to a step of the axis; pixel: how much of it a CSS pixel is; end: where a bar
+    that is longer is cut off.
+    """
+    at, left = range(len(rows)), [0.0] * len(rows)
+    tops, bottoms = [i - 0.3 for i in at], [i + 0.3 for i in at]
+    for part, bar in bars.items():
+        sizes = [getattr(row, part) / unit for row in rows]
+        right = [min(end, a + b) for a, b in zip(left, sizes, strict=True)]
+        artists.fill(bar, left, right, bottoms, tops)
+        long = [b - a >= THIN * pixel for a, b in zip(left, right, strict=True)]
+        bar.set_linewidths([RIM * rim for rim in long])
+        left = right
 
 
 class StepMemoryPicture:
@@ -103,15 +129,8 @@ class StepMemoryPicture:
     def update(self, rows: Mapping[str, StepMemory]) -> None:
         """Move the bars to other numbers."""
         at = range(len(rows))
-        left = [0.0] * len(rows)
         pixel = self.ax.get_xlim()[1] / (WIDTH - LEFT - RIGHT)
-        for part in PARTS:
-            sizes = [getattr(row, part) / self.size for row in rows.values()]
-            right = [a + b for a, b in zip(left, sizes, strict=True)]
-            tops, bottoms = [i - 0.3 for i in at], [i + 0.3 for i in at]
-            artists.fill(self.bars[part], left, right, bottoms, tops)
-            self.bars[part].set_linewidths([RIM * (x >= THIN * pixel) for x in sizes])
-            left = right
+        stack(self.bars, rows.values(), self.size, pixel)
         artists.write(self.names, at, rows)
         artists.write(self.sums, at, [amount(row.total) for row in rows.values()])
         self.fig.alt = describe(rows)

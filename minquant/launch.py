@@ -16,8 +16,8 @@ A program makes block_n outputs. Narrow matrices get small programs: 4096 output
 blocks of 8 are 512, some four for each multiprocessor of a large card. The table was
 chosen by what the compiler makes of it (registers, barriers, no spills: tests/aot.py)
 and has not been timed on a card; `tuning` does that, and what it finds for a shape goes
-before the table. gemm is never
-wider than 64 outputs: at 128, Triton 3.6 and 3.7 may make a bare trap of it for sm_100.
+before the table. gemm is never wider than 64 outputs: at 128, Triton 3.6 and 3.7 may
+make a bare trap of it for sm_100.
 
 Triton compiles a kernel when it first meets a set of constants (bits, group size, block
 sizes) and keeps it on disk; nothing is compiled or measured on import.

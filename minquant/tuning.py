@@ -29,7 +29,7 @@ from torch import Tensor
 
 from . import launch
 from .launch import Plan
-from .words import PackedMatrix, dequantize
+from .matmul import PackedMatrix, reference
 
 WITHIN = 1e-3  # ‖Y − Y*‖ / ‖Y*‖ of a product in fp16
 Timer = Callable[[Callable[[], Tensor]], float]
@@ -75,7 +75,7 @@ def tune(
         raise ValueError(f"packed cannot be tuned: {refusal}")
     from .kernels import triton
 
-    exact = X.double() @ dequantize(packed, torch.float64).T
+    exact = reference(X.double(), packed)
     took: dict[Plan, float] = {}
     for by in candidates(tokens):
         run = partial(launch.product, X, packed, by)
