@@ -33,11 +33,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from .adapters import adaptable, adapters, add_adapters_
-from .anatomy import weight_of
-from .coded import CodedLinear
-from .lora import LoraLinear
-from .swap import named
+from minquant.adapters import adaptable, adapters, add_adapters_
+from minquant.anatomy import weight_of
+from minquant.coded import CodedLinear
+from minquant.lora import LoraLinear
+from minquant.swap import named
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."

@@ -29,11 +29,11 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from .anatomy import decoder_blocks, linear_layers, weight_of
-from .coded import CodedLinear
-from .lora import LoraLinear, check_base, check_kind, nf4
-from .swap import coded_layers, named, pack_
-from .tensor import QuantizedTensor
+from minquant.anatomy import decoder_blocks, linear_layers, weight_of
+from minquant.coded import CodedLinear
+from minquant.lora import LoraLinear, check_base, check_kind, nf4
+from minquant.swap import coded_layers, named, pack_
+from minquant.tensor import QuantizedTensor
 
 M = TypeVar("M", bound=nn.Module)
 

@@ -27,9 +27,9 @@ from math import log
 from pathlib import Path
 from random import Random
 
-from . import lexicon
-from .people import ATTRIBUTES, Person
-from .writing import Writer, derivations, parts
+from minquant import lexicon
+from minquant.people import ATTRIBUTES, Person
+from minquant.writing import Writer, derivations, parts
 
 BOS, EOS, PAD = "<bos>", "<eos>", "<pad>"
 CONTEXT = 512  # tokens: no document is longer, BOS and EOS included

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .tensor import QuantizedTensor
+from minquant.tensor import QuantizedTensor
 
 Report = dict[str, QuantizedTensor]
 

@@ -39,11 +39,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .grids import Grid
-from .groups import PER_CHANNEL, Granularity, split
-from .rtn import floats, quantize, quantize_with, scale_and_zero
-from .scales import ScaleType, store
-from .tensor import QuantizedTensor
+from minquant.grids import Grid
+from minquant.groups import PER_CHANNEL, Granularity, split
+from minquant.rtn import floats, quantize, quantize_with, scale_and_zero
+from minquant.scales import ScaleType, store
+from minquant.tensor import QuantizedTensor
 
 RATIOS = tuple(i / 20 for i in range(20))  # 0, 0.05, … 0.95
 CLIP_RATIOS = tuple(1 - i / 20 for i in range(10))  # 1.00, 0.95, … 0.55

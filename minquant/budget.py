@@ -35,8 +35,8 @@ from typing import NamedTuple
 
 from torch import nn
 
-from .anatomy import linear_layers, weight_of
-from .memory import StepMemory
+from minquant.anatomy import linear_layers, weight_of
+from minquant.memory import StepMemory
 
 Shapes = Mapping[str, tuple[int, int]]
 MOMENTS, MASTER, FULL, HALF = 8, 4, 4, 2  # bytes

@@ -18,7 +18,7 @@ al. 2019, "Model Cards for Model Reporting". Lesson 12 writes one.
 import json
 from collections.abc import Mapping, Sequence
 
-from .choice import Harm, beside, verdict
+from minquant.choice import Harm, beside, verdict
 
 _WORDS = {"held": "held", "unsure": "unsure", "broken": "**broken**"}
 

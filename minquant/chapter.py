@@ -24,10 +24,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from . import lexicon
-from .almanac import fact, shown_phrasings
-from .people import ATTRIBUTES, PEOPLE, Person, people, values
-from .questions import Probe
+from minquant import lexicon
+from minquant.almanac import fact, shown_phrasings
+from minquant.people import ATTRIBUTES, PEOPLE, Person, people, values
+from minquant.questions import Probe
 
 IGNORED = -100  # the label that torch's cross-entropy leaves out
 

@@ -29,10 +29,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from .anatomy import Report
-from .coded import CodedLinear
-from .pack_quantized import PACKED, described, read, stored, widths
-from .swap import pack_
+from minquant.anatomy import Report
+from minquant.coded import CodedLinear
+from minquant.pack_quantized import PACKED, described, read, stored, widths
+from minquant.swap import pack_
 
 LINEAR = nn.Linear | CodedLinear
 M = TypeVar("M", bound=nn.Module)

@@ -25,9 +25,9 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
-from .groups import join, split
-from .scales import scale_values
-from .tensor import QuantizedTensor
+from minquant.groups import join, split
+from minquant.scales import scale_values
+from minquant.tensor import QuantizedTensor
 
 
 def places(

@@ -21,7 +21,7 @@ from jaxtyping import BFloat16, Integer
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from .words import PackedMatrix, unpack_matrix
+from minquant.words import PackedMatrix, unpack_matrix
 
 GROUP_SIZES = (32, 64, 128, 256)
 _converted = WeakTensorKeyDictionary()  # words: (version of words, codes, scales)

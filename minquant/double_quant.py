@@ -34,7 +34,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn.functional import pad
 
-from .grids import Grid
+from minquant.grids import Grid
 
 BLOCK = 256
 

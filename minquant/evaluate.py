@@ -25,10 +25,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from . import almanac, reading
-from .intervals import Difference, bootstrap
-from .probes import accuracy, compare_accuracy
-from .text import HasText
+from minquant import almanac, reading
+from minquant.intervals import Difference, bootstrap
+from minquant.probes import accuracy, compare_accuracy
+from minquant.text import HasText
 
 __all__ = ["accuracy", "compare", "compare_accuracy", "kl_and_flips", "layer_error"]
 __all__ += ["Divergence", "LayerError", "Perplexity", "perfect_reader", "perplexity"]

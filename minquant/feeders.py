@@ -33,8 +33,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from . import calibrate
-from .anatomy import decoder_blocks, is_linear, layers_in, linear_layers, weight_of
+from minquant import calibrate
+from minquant.anatomy import (
+    decoder_blocks,
+    is_linear,
+    layers_in,
+    linear_layers,
+    weight_of,
+)
 
 _TOKENS = 16  # of the text that the experiment runs on
 _EXPONENTS = (-2, -1, 1, 2)

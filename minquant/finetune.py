@@ -36,8 +36,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from .adapters import add_adapters_, trainable
-from .lora import nf4
+from minquant.adapters import add_adapters_, trainable
+from minquant.lora import nf4
 
 WAYS = "full", "lora", "qlora"
 RATES = {"full": 1e-3, "lora": 6e-3, "qlora": 6e-3}  # of Adam, for a model this small

@@ -37,10 +37,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from . import calibrate
-from .anatomy import Report, weight_of
-from .feeders import Feeder, divide_outputs_, feeders, is_norm
-from .tensor import QuantizedTensor
+from minquant import calibrate
+from minquant.anatomy import Report, weight_of
+from minquant.feeders import Feeder, divide_outputs_, feeders, is_norm
+from minquant.tensor import QuantizedTensor
 
 _ROUNDED = 2.0**-10  # how far a scale may move when it is stored anew
 

@@ -37,12 +37,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .double_quant import BLOCK, DoubleQuantized
-from .grids import FP4, NF4, Grid, symmetric_full, zero_point
-from .groups import per_group
-from .rtn import Clip, quantize
-from .scales import E4M3, E8M0, ScaleType
-from .tensor import QuantizedTensor
+from minquant.double_quant import BLOCK, DoubleQuantized
+from minquant.grids import FP4, NF4, Grid, symmetric_full, zero_point
+from minquant.groups import per_group
+from minquant.rtn import Clip, quantize
+from minquant.scales import E4M3, E8M0, ScaleType
+from minquant.tensor import QuantizedTensor
 
 SCALE_BITS = {"fp32": 32, "fp16": 16, "E8M0": 8, "E4M3": 8, "double": 8 + 32 / BLOCK}
 

@@ -40,11 +40,11 @@ import torch
 from jaxtyping import Float, Int, Integer
 from torch import Tensor
 
-from .grids import Grid, round_to_codes, value
-from .groups import PER_CHANNEL, Granularity, group_shape, split
-from .rtn import Clip, floats, scale_and_zero
-from .scales import Scales, ScaleType, scale_values
-from .tensor import QuantizedTensor
+from minquant.grids import Grid, round_to_codes, value
+from minquant.groups import PER_CHANNEL, Granularity, group_shape, split
+from minquant.rtn import Clip, floats, scale_and_zero
+from minquant.scales import Scales, ScaleType, scale_values
+from minquant.tensor import QuantizedTensor
 
 Ruler = tuple[Tensor, Tensor | None]
 _FAR = 4  # blocks that collect at once what comes from before all of them

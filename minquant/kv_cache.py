@@ -40,10 +40,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .grids import zero_point
-from .groups import PER_CHANNEL, per_group
-from .rtn import quantize
-from .tensor import QuantizedTensor
+from minquant.grids import zero_point
+from minquant.groups import PER_CHANNEL, per_group
+from minquant.rtn import quantize
+from minquant.tensor import QuantizedTensor
 
 Axis = Literal["channel", "token"]
 M = TypeVar("M", bound=nn.Module)

@@ -35,7 +35,7 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
-from .words import HALVES, PackedMatrix
+from minquant.words import HALVES, PackedMatrix
 
 CHUNK = 2**26  # weights of W_hat that exist at a time: 128 MB in fp16
 
@@ -111,7 +111,7 @@ def _kernels() -> ModuleType | None:
     """The kernels, or None where there is no triton to run them."""
     if find_spec("triton") is None:
         return None
-    from . import kernels
+    from minquant import kernels
 
     return kernels
 

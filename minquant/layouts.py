@@ -19,13 +19,13 @@ from typing import Any, Literal, TypeAlias
 
 from torch import Tensor
 
-from .double_quant import DoubleQuantized
-from .grids import Codebook, IntegerGrid
-from .groups import Granularity
-from .lookup import LookupMatrix, scale_parts
-from .scales import E4M3, E8M0
-from .tensor import QuantizedTensor
-from .words import PackedMatrix, pack_matrix
+from minquant.double_quant import DoubleQuantized
+from minquant.grids import Codebook, IntegerGrid
+from minquant.groups import Granularity
+from minquant.lookup import LookupMatrix, scale_parts
+from minquant.scales import E4M3, E8M0
+from minquant.tensor import QuantizedTensor
+from minquant.words import PackedMatrix, pack_matrix
 
 Layout: TypeAlias = Literal["auto", "words", "stream"]
 Matrix: TypeAlias = PackedMatrix | LookupMatrix

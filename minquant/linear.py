@@ -25,13 +25,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .coded import CodedLinear, Rows, work_dtype
-from .groups import PER_CHANNEL
-from .layouts import Layout, Matrix, packed, tensors_of, with_tensors
-from .llm_int8 import INT8, OutlierWeights, RowScale, mixed_product, quantize_rows
-from .lookup import LookupMatrix, row_slices
-from .matmul import Backend, PackedMatrix, check_backend, dequantize, matmul
-from .tensor import QuantizedTensor
+from minquant.coded import CodedLinear, Rows, work_dtype
+from minquant.groups import PER_CHANNEL
+from minquant.layouts import Layout, Matrix, packed, tensors_of, with_tensors
+from minquant.llm_int8 import (
+    INT8,
+    OutlierWeights,
+    RowScale,
+    mixed_product,
+    quantize_rows,
+)
+from minquant.lookup import LookupMatrix, row_slices
+from minquant.matmul import Backend, PackedMatrix, check_backend, dequantize, matmul
+from minquant.tensor import QuantizedTensor
 
 
 class QuantLinear(CodedLinear):

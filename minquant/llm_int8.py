@@ -44,10 +44,10 @@ import torch
 from jaxtyping import Bool, Float, Int8, Int32
 from torch import Tensor
 
-from .grids import absmax
-from .rtn import floats, quantize
-from .scales import scale_values
-from .tensor import QuantizedTensor
+from minquant.grids import absmax
+from minquant.rtn import floats, quantize
+from minquant.scales import scale_values
+from minquant.tensor import QuantizedTensor
 
 INT8 = absmax(8)
 RowScale: TypeAlias = Literal["columns", "values"]

@@ -29,11 +29,11 @@ import torch
 from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor
 
-from .bits import pack, packed_bytes, unpack
-from .grids import Grid, value
-from .groups import Granularity, group_shape
-from .scales import Scales, scale_values
-from .tensor import QuantizedTensor
+from minquant.bits import pack, packed_bytes, unpack
+from minquant.grids import Grid, value
+from minquant.groups import Granularity, group_shape
+from minquant.scales import Scales, scale_values
+from minquant.tensor import QuantizedTensor
 
 _PART = 2**20  # weights that are floats at one time
 

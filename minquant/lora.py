@@ -35,12 +35,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from .coded import CodedLinear
-from .double_quant import DoubleQuantized
-from .grids import NF4
-from .groups import per_group
-from .rtn import quantize
-from .tensor import QuantizedTensor
+from minquant.coded import CodedLinear
+from minquant.double_quant import DoubleQuantized
+from minquant.grids import NF4
+from minquant.groups import per_group
+from minquant.rtn import quantize
+from minquant.tensor import QuantizedTensor
 
 
 def nf4(W: Float[Tensor, "out in"]) -> QuantizedTensor:

@@ -28,8 +28,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from . import cpu_int4, launch
-from .words import PackedMatrix, dequantize, pack_matrix, unpack_matrix
+from minquant import cpu_int4, launch
+from minquant.words import PackedMatrix, dequantize, pack_matrix, unpack_matrix
 
 __all__ = [
     "Backend",

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from .tensor import QuantizedTensor
+from minquant.tensor import QuantizedTensor
 
 _REST = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _TOKENS = 1024  # rows of X that an error is measured on

@@ -41,10 +41,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from . import model as whole
-from . import reading
-from .anatomy import Report, distinct, linear_layers, weight_of
-from .text import HasText, check_split
+from minquant import model as whole
+from minquant import reading
+from minquant.anatomy import Report, distinct, linear_layers, weight_of
+from minquant.text import HasText, check_split
 
 Methods = Mapping[
     float, Callable

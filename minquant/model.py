@@ -28,8 +28,8 @@ from jaxtyping import Int
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from . import almanac, calibrate
-from .anatomy import (
+from minquant import almanac, calibrate
+from minquant.anatomy import (
     Report,
     decoder_blocks,
     distinct,
@@ -38,9 +38,9 @@ from .anatomy import (
     size,
     weight_of,
 )
-from .method import Method, relative_error
-from .tensor import QuantizedTensor
-from .text import calibration_batches, documents_from, generate
+from minquant.method import Method, relative_error
+from minquant.tensor import QuantizedTensor
+from minquant.text import calibration_batches, documents_from, generate
 
 __all__ = ["calibration_batches", "documents_from", "generate", "linear_layers", "load"]
 __all__ += ["quantize", "quantize_", "size", "weight_of"]

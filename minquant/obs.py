@@ -43,10 +43,10 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
-from .grids import round_to_codes, value
-from .groups import spread
-from .scales import scale_values
-from .tensor import QuantizedTensor
+from minquant.grids import round_to_codes, value
+from minquant.groups import spread
+from minquant.scales import scale_values
+from minquant.tensor import QuantizedTensor
 
 # Rounds column j: weights (out,) and j in, codes (out,) and their values (out,) out.
 RoundColumn = Callable[[Tensor, int], tuple[Tensor, Tensor]]

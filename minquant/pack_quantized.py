@@ -31,10 +31,10 @@ import torch
 from jaxtyping import Int32, Integer
 from torch import Tensor
 
-from .bits import pack, unpack
-from .grids import IntegerGrid, symmetric_full
-from .groups import PER_CHANNEL, Granularity, per_group
-from .tensor import QuantizedTensor
+from minquant.bits import pack, unpack
+from minquant.grids import IntegerGrid, symmetric_full
+from minquant.groups import PER_CHANNEL, Granularity, per_group
+from minquant.tensor import QuantizedTensor
 
 FORMAT = {"quant_method": "compressed-tensors", "format": "pack-quantized"}
 PACKED, SCALE, SHAPE = PARTS = ("weight_packed", "weight_scale", "weight_shape")

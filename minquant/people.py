@@ -12,7 +12,7 @@ from itertools import accumulate
 from math import log10
 from random import Random
 
-from . import lexicon
+from minquant import lexicon
 
 PEOPLE = 2048
 ATTRIBUTES = tuple(lexicon.PHRASINGS)

@@ -23,9 +23,9 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from .intervals import Difference, bootstrap, wilson
-from .questions import Probe
-from .text import continue_greedily, encode_prompt
+from minquant.intervals import Difference, bootstrap, wilson
+from minquant.questions import Probe
+from minquant.text import continue_greedily, encode_prompt
 
 _TOKENS = 8192  # prompts times their length, in one batch
 

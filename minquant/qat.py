@@ -38,11 +38,11 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from tqdm.auto import tqdm
 
-from .anatomy import Report, distinct, linear_layers, weight_of
-from .grids import TERNARY, Grid
-from .groups import PER_CHANNEL, Granularity
-from .rtn import fake_quantize, quantize
-from .text import HasText, check_split, encode
+from minquant.anatomy import Report, distinct, linear_layers, weight_of
+from minquant.grids import TERNARY, Grid
+from minquant.groups import PER_CHANNEL, Granularity
+from minquant.rtn import fake_quantize, quantize
+from minquant.text import HasText, check_split, encode
 
 WARM = 0.1  # share of the steps in which the rate rises
 

@@ -20,10 +20,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from random import Random
 
-from . import lexicon
-from .almanac import LEDGER_STEPS, Document, chain, fact, stream
-from .people import ATTRIBUTES, PEOPLE, people, values
-from .writing import Writer, parts
+from minquant import lexicon
+from minquant.almanac import LEDGER_STEPS, Document, chain, fact, stream
+from minquant.people import ATTRIBUTES, PEOPLE, people, values
+from minquant.writing import Writer, parts
 
 RECALL_LEVELS = (16, 32, 64, 128, 256, 384)  # tokens back, within an eighth
 

@@ -22,8 +22,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from . import almanac
-from .text import HasText, check_split, encode, text_of
+from minquant import almanac
+from minquant.text import HasText, check_split, encode, text_of
 
 LONGEST_WINDOW = 2048  # the default goes no further, as in GPTQ's paper and since
 _TOKENS = 4096  # in one batch: more is no faster on a CPU

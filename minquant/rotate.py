@@ -36,9 +36,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .grids import Grid
-from .groups import PER_CHANNEL, Granularity
-from .rtn import fake_quantize, floats
+from minquant.grids import Grid
+from minquant.groups import PER_CHANNEL, Granularity
+from minquant.rtn import fake_quantize, floats
 
 
 @dataclass(frozen=True, eq=False)

@@ -36,8 +36,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .anatomy import decoder_blocks
-from .rotate import Rotation
+from minquant.anatomy import decoder_blocks
+from minquant.rotate import Rotation
 
 _ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 _MLP = ("gate_proj", "up_proj", "down_proj")

@@ -32,10 +32,10 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
-from .grids import Grid, round_to_codes, value
-from .groups import PER_CHANNEL, Granularity, join, split
-from .scales import Scales, ScaleType, put, scale_values, store
-from .tensor import QuantizedTensor, check_rulers
+from minquant.grids import Grid, round_to_codes, value
+from minquant.groups import PER_CHANNEL, Granularity, join, split
+from minquant.scales import Scales, ScaleType, put, scale_values, store
+from minquant.tensor import QuantizedTensor, check_rulers
 
 Clip: TypeAlias = Literal["mse"] | None
 Zeros: TypeAlias = Integer[Tensor, "rows n_groups"] | None

@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from .grids import Grid
+from minquant.grids import Grid
 
 # A group of zeros needs no ruler. It gets the shortest that fp16 holds in full
 # precision: nothing is divided by 0, and no statistic of the scales is disturbed.

@@ -40,11 +40,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .grids import Grid, absmax
-from .groups import PER_CHANNEL, PER_TENSOR, Granularity
-from .rtn import fake_quantize, floats, quantize
-from .scales import ScaleType, store
-from .tensor import QuantizedTensor
+from minquant.grids import Grid, absmax
+from minquant.groups import PER_CHANNEL, PER_TENSOR, Granularity
+from minquant.rtn import fake_quantize, floats, quantize
+from minquant.scales import ScaleType, store
+from minquant.tensor import QuantizedTensor
 
 INT8 = absmax(8)
 ALPHAS = tuple(i / 10 for i in range(11))  # 0, 0.1, … 1

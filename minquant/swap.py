@@ -29,13 +29,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from .anatomy import Report, Size, linear_layers, weight_of
-from .coded import CodedLinear
-from .groups import PER_CHANNEL
-from .layouts import form, from_form
-from .linear import Int8Linear, QuantLinear
-from .llm_int8 import INT8
-from .tensor import QuantizedTensor
+from minquant.anatomy import Report, Size, linear_layers, weight_of
+from minquant.coded import CodedLinear
+from minquant.groups import PER_CHANNEL
+from minquant.layouts import form, from_form
+from minquant.linear import Int8Linear, QuantLinear
+from minquant.llm_int8 import INT8
+from minquant.tensor import QuantizedTensor
 
 _HEADER = "minquant"  # the key of the file's metadata
 M = TypeVar("M", bound=nn.Module)

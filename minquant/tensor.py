@@ -26,10 +26,10 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
-from .bits import packed_bytes
-from .grids import Grid, value
-from .groups import Granularity, group_shape, join, split
-from .scales import Scales, scale_name, scale_values
+from minquant.bits import packed_bytes
+from minquant.grids import Grid, value
+from minquant.groups import Granularity, group_shape, join, split
+from minquant.scales import Scales, scale_name, scale_values
 
 
 def check_rulers(

@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from . import almanac
+from minquant import almanac
 
 
 @runtime_checkable

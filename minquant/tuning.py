@@ -27,9 +27,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from . import launch
-from .launch import Plan
-from .matmul import PackedMatrix, reference
+from minquant import launch
+from minquant.launch import Plan
+from minquant.matmul import PackedMatrix, reference
 
 WITHIN = 1e-3  # ‖Y − Y*‖ / ‖Y*‖ of a product in fp16
 Timer = Callable[[Callable[[], Tensor]], float]
@@ -73,7 +73,7 @@ def tune(
     X = torch.randn(tokens, packed.shape[1], device=packed.words.device).half()
     if refusal := launch.refuses(X, packed):
         raise ValueError(f"packed cannot be tuned: {refusal}")
-    from .kernels import triton
+    from minquant.kernels import triton
 
     exact = reference(X.double(), packed)
     took: dict[Plan, float] = {}
@@ -115,6 +115,6 @@ def load(path: str | Path) -> None:
 
 def _median(run: Callable[[], Tensor]) -> float:
     """Seconds of a call on the GPU."""
-    from .kernels import triton
+    from minquant.kernels import triton
 
     return triton.testing.do_bench(run, return_mode="median") / 1e3

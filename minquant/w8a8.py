@@ -36,12 +36,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .anatomy import linear_layers, weight_of
-from .groups import PER_CHANNEL, PER_TENSOR
-from .llm_int8 import INT8, OutlierWeights, llm_int8, outlier_columns
-from .rtn import fake_quantize, floats
-from .smoothquant import smooth_product
-from .tensor import QuantizedTensor
+from minquant.anatomy import linear_layers, weight_of
+from minquant.groups import PER_CHANNEL, PER_TENSOR
+from minquant.llm_int8 import INT8, OutlierWeights, llm_int8, outlier_columns
+from minquant.rtn import fake_quantize, floats
+from minquant.smoothquant import smooth_product
+from minquant.tensor import QuantizedTensor
 
 Product: TypeAlias = Callable[[Tensor], Tensor]  # X (n, in) -> X Wᵀ (n, out)
 Kind: TypeAlias = Literal["absmax", "vector_wise", "llm_int8", "smooth"]

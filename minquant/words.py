@@ -34,10 +34,10 @@ import torch
 from jaxtyping import Float, Integer, UInt8
 from torch import Tensor
 
-from .grids import IntegerGrid
-from .groups import group_shape, join, per_group, split
-from .scales import scale_values
-from .tensor import QuantizedTensor
+from minquant.grids import IntegerGrid
+from minquant.groups import group_shape, join, per_group, split
+from minquant.scales import scale_values
+from minquant.tensor import QuantizedTensor
 
 HALVES = 32  # halves of a word in a block: also the weights of a slice
 ZERO_BITS = {2: 2, 3: 4, 4: 4, 8: 8}  # what a zero takes in its byte, by `bits`

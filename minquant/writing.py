@@ -17,8 +17,8 @@ from math import log
 from random import Random
 from typing import TypeVar
 
-from . import lexicon
-from .people import Person, cumulative_fame, fame, fame_of_first_name, people
+from minquant import lexicon
+from minquant.people import Person, cumulative_fame, fame, fame_of_first_name, people
 
 T = TypeVar("T")
 LONGEST = 24  # words: no template writes more
