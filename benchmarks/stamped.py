@@ -14,7 +14,6 @@ use it.
 from __future__ import annotations
 
 import argparse
-import ast
 import json
 import os
 import re
@@ -26,7 +25,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-from minquant import almanac
 
 Row = dict[str, object]
 Rows = dict[str, Row]
@@ -53,15 +51,11 @@ class Table:
             sys.path.append(str(ROOT / "notebooks"))
         import build
 
-        source = self.script.read_text()
-        modules = sorted(build.closure(build.imported(ast.parse(source))))
-        sources = [(ROOT / f"minquant/{name}.py").read_text() for name in modules]
-        code = [build.code_of(text).encode() for text in [source, *sources]]
-        place = almanac.DIRECTORY
-        files = sorted([*place.glob("*.json"), *place.glob("*.safetensors")])
+        source = self.script.read_text(encoding="utf-8")
+        code = [build.code_of(source), *build.code_behind(source)]
         return {
-            "model": build._hash(path.read_bytes() for path in files),
-            "code": build._hash(code),
+            "model": build.digest(path.read_bytes() for path in build.model_files()),
+            "code": build.digest(text.encode() for text in code),
         }
 
     def load(self) -> Rows:

@@ -47,6 +47,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 PACKAGE = ROOT / "minquant"
 MODEL = ROOT / "data" / "almanac"
+LOADER = "model"  # the module that opens it
 OFFLINE = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # the bundled model loads in a blink
     "HF_HUB_OFFLINE": "1",
@@ -160,28 +161,89 @@ def code_of(source: str) -> str:
 
 
 def imported(tree: ast.AST) -> set[str]:
-    """The modules of the package that a piece of Python imports: {'rtn', 'grids'}."""
+    """The modules of the package that a piece of Python imports: {"methods.rtn"}.
+
+    A package stands for its `__init__`. A name of the front door (`mq.load`, after
+    `import minquant as mq`) stands for the module that holds it.
+
+    Raises ValueError if an import leads to no file of the package: then a stamp would
+    not depend on the code that it means.
+    """
     names: set[str] = set()
+    doors: set[str] = set()  # what the front door is called here
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = ".".join(
-                ["minquant"] * node.level + [node.module] * bool(node.module)
+            doors.update(
+                alias.asname or "minquant"
+                for alias in node.names
+                if alias.name == "minquant" or not alias.asname
             )
-            names.update(f"{base}.{alias.name}" for alias in node.names)
-    parts = (name.split(".") for name in names if name.startswith("minquant."))
-    return {part[1] for part in parts if (PACKAGE / f"{part[1]}.py").exists()}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    names.update(
+        f"minquant.{node.attr}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id in doors
+        and not node.attr.startswith("__")
+    )
+    public = front_door()
+    ours = (name.split(".")[1:] for name in names if name.startswith("minquant."))
+    return {public.get(parts[0]) or _module_of(parts) for parts in ours}
+
+
+def _module_of(parts: list[str]) -> str:
+    """The module that a dotted name is, or else the one that holds it."""
+    for name in (".".join(parts), ".".join(parts[:-1])):
+        if name and file_of(name).is_file():
+            return name
+    raise ValueError(f"minquant.{'.'.join(parts)} is in no file of {PACKAGE}")
+
+
+def front_door() -> dict[str, str]:
+    """The public names, as `minquant/__init__.py` lists them in NAMES: name to module."""
+    tree = ast.parse(file_of("").read_text(encoding="utf-8"))
+    for node in tree.body:
+        target = getattr(node, "target", None) or getattr(node, "targets", [None])[0]
+        if isinstance(target, ast.Name) and target.id == "NAMES":
+            rooms = ast.literal_eval(node.value)
+            return {n: module for module, names in rooms.items() for n in names.split()}
+    return {}
+
+
+def file_of(module: str) -> Path:
+    """The file of a module ("methods.rtn"), or of a package; "" is the package itself."""
+    place = PACKAGE.joinpath(*module.split(".")) if module else PACKAGE
+    return place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
 
 
 def closure(modules: Iterable[str]) -> set[str]:
-    """These modules and all that they import, and those import, and so on."""
-    seen, waiting = set(), ["__init__", *modules]
+    """These modules, the packages they lie in, and all that these import, and so on."""
+    seen, waiting = set(), ["", *modules]
     while waiting:
         if (name := waiting.pop()) not in seen:
             seen.add(name)
-            waiting += imported(ast.parse((PACKAGE / f"{name}.py").read_text()))
+            waiting.append(name.rpartition(".")[0])
+            waiting += imported(ast.parse(file_of(name).read_text(encoding="utf-8")))
     return seen
+
+
+def code_behind(source: str) -> list[str]:
+    """The code of all modules of the package that a piece of Python rests on."""
+    modules = sorted(closure(imported(ast.parse(source))))
+    return [code_of(file_of(name).read_text(encoding="utf-8")) for name in modules]
+
+
+def opens_the_model(source: str) -> bool:
+    """Whether a piece of Python can load the bundled model: its files count then."""
+    return LOADER in closure(imported(ast.parse(source)))
+
+
+def model_files() -> list[Path]:
+    """The files of the bundled model."""
+    return sorted([*MODEL.glob("*.json"), *MODEL.glob("*.safetensors")])
 
 
 def stamp(nb: nbformat.NotebookNode) -> dict[str, str]:
@@ -191,20 +253,19 @@ def stamp(nb: nbformat.NotebookNode) -> dict[str, str]:
         cells = cells[1:]
     code = "\n".join(cells)
     python = TransformerManager().transform_cell(code)  # %magic is no Python
-    modules = closure(imported(ast.parse(python)))
     named = (HERE / name for name in re.findall(r"""["']([\w./-]+\.\w+)["']""", code))
     files = {path.resolve() for path in named if path.is_file()}
-    if "model" in modules:
-        files |= {*MODEL.glob("*.json"), *MODEL.glob("*.safetensors")}
-    sources = (code_of((PACKAGE / f"{m}.py").read_text()) for m in sorted(modules))
+    if opens_the_model(python):
+        files |= set(model_files())
     return {
-        "cells": _hash(cell.encode() for cell in cells),
-        "package": _hash(source.encode() for source in sources),
-        "data": _hash(path.read_bytes() for path in sorted(files)),
+        "cells": digest(cell.encode() for cell in cells),
+        "package": digest(source.encode() for source in code_behind(python)),
+        "data": digest(path.read_bytes() for path in sorted(files)),
     }
 
 
-def _hash(parts: Iterable[bytes], digits: int = 16) -> str:
+def digest(parts: Iterable[bytes], digits: int = 16) -> str:
+    """One hash of several parts."""
     digests = b"".join(hashlib.sha256(part).digest() for part in parts)
     return hashlib.sha256(digests).hexdigest()[:digits]
 
@@ -242,7 +303,7 @@ def calm(nb: nbformat.NotebookNode, name: str) -> nbformat.NotebookNode:
     """The notebook without what two runs of the same code do not share."""
     text = nbformat.writes(nb)
     for i, model in enumerate(widgets(nb)):
-        text = text.replace(model, _hash([f"{name} {i}".encode()], digits=32))
+        text = text.replace(model, digest([f"{name} {i}".encode()], digits=32))
     nb = nbformat.reads(text, as_version=4)
     kept = {key: nb.metadata[key] for key in ("widgets",) if key in nb.metadata}
     nb.metadata = nbformat.from_dict(METADATA | kept)

@@ -1,5 +1,6 @@
 """The notebook tool: it executes, finds trouble, stamps, and writes set-up cells."""
 
+import ast
 import importlib.util
 import shutil
 import subprocess
@@ -172,8 +173,8 @@ def house(tmp_path, monkeypatch):
         folder.mkdir(parents=True)
     (package / "__init__.py").write_text("")
     (package / "bits.py").write_text("A = 1\n")
-    (package / "rtn.py").write_text("from . import bits\n")
-    (package / "widgets.py").write_text("from .rtn import bits\nA = 1\n")
+    (package / "rtn.py").write_text("from minquant import bits\n")
+    (package / "widgets.py").write_text("from minquant.rtn import bits\nA = 1\n")
     (package / "model.py").write_text("def load():\n    from minquant import bits\n")
     (model / "config.json").write_text("{}")
     (tmp_path / "table.csv").write_text("1")
@@ -206,6 +207,43 @@ def test_a_notebook_is_stale_when_what_it_was_run_on_changed(
     assert build.stale(nb) == []
     (house / file).write_text(text)
     assert build.stale(nb) == changed
+
+
+@pytest.mark.parametrize(
+    "code", ["from minquant import ruler", "import minquant.rulers"]
+)
+def test_an_import_that_leads_nowhere_is_an_error_and_not_a_stamp(house, code):
+    with pytest.raises(ValueError, match=r"minquant.rulers? is in no file of "):
+        build.stamp(notebook(code))
+
+
+def test_a_package_in_the_package_is_found_with_the_files_above_it(house):
+    room = house / "minquant/room"
+    room.mkdir()
+    (room / "__init__.py").write_text("")
+    (room / "door.py").write_text("from minquant.room import key\n")
+    (room / "key.py").write_text("")
+    tree = ast.parse("from minquant.room.door import handle")
+    assert build.closure(build.imported(tree)) == {"", "room", "room.door", "room.key"}
+
+
+def test_a_name_of_the_front_door_leads_to_its_module(house):
+    (house / "minquant/__init__.py").write_text('NAMES = {"rtn": "quantize fake"}\n')
+    tree = ast.parse("import minquant as mq\nmq.quantize(W)")
+    assert build.imported(tree) == {"rtn"}
+    with pytest.raises(ValueError, match="minquant.dequantize is in no file"):
+        build.imported(ast.parse("import minquant as mq\nmq.dequantize(W)"))
+
+
+@pytest.mark.parametrize("path", build.lessons(), ids=lambda path: path.stem)
+def test_every_lesson_depends_on_the_package_and_on_the_model(path, monkeypatch):
+    nb = nbformat.read(path, as_version=4)
+    code = "\n".join(c.source for c in nb.cells if c.cell_type == "code")
+    assert len(build.code_behind(code)) > 10
+    assert len(build.model_files()) >= 4
+    now = build.stamp(nb)
+    monkeypatch.setattr(build, "MODEL", path.parent / "nowhere")
+    assert build.stamp(nb)["data"] != now["data"]
 
 
 def test_a_changed_cell_is_stale_and_a_new_address_is_not():

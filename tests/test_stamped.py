@@ -2,6 +2,7 @@
 
 import json
 
+import build
 import pytest
 
 from benchmarks.stamped import Table
@@ -80,6 +81,12 @@ def test_the_code_of_imported_modules_is_in_the_stamp(table):
     table.script.write_text(SOURCE.replace("bits", "groups"))
     other = table.stamp()
     assert other["code"] != before["code"] and other["model"] == before["model"]
+
+
+@pytest.mark.parametrize("name", ["qlora", "sweep"])
+def test_the_tables_of_the_benchmarks_rest_on_the_package_and_the_model(name):
+    source = (build.ROOT / f"benchmarks/{name}.py").read_text(encoding="utf-8")
+    assert len(build.code_behind(source)) > 10 and build.model_files()
 
 
 def test_the_command_line_says_what_is_missing(table, capsys, monkeypatch):
