@@ -21,7 +21,7 @@ env: .venv/.ready  ## set up alone, in .venv; does nothing when nothing has chan
 
 # torch comes first and by its exact version, so that nothing after it brings another
 # build; with it comes setuptools, which installs minquant itself.
-.venv/.ready: pyproject.toml requirements.lock
+.venv/.ready: pyproject.toml setup.py requirements.lock
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("minquant needs Python 3.11 or newer, and this is " + sys.version.split()[0] + ": make env PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python $(PIP) install '$(TORCH)'
@@ -36,7 +36,7 @@ test: env  ## set up, and run every test
 
 # torch with all it asks for, then Colab's versions as they are: torch asks for another
 # triton, and pip would not have both.
-.venv-colab/.ready: pyproject.toml requirements-colab.lock
+.venv-colab/.ready: pyproject.toml setup.py requirements-colab.lock
 	$(PYTHON) -m venv .venv-colab
 	$(COLAB)/python $(PIP) install '$(TORCH)'
 	$(COLAB)/python $(PIP) install --no-deps -r requirements-colab.lock
@@ -59,7 +59,7 @@ bench: env  ## measure: $(BENCH), or BENCH="name ..." of benchmarks/
 
 # They ask for other versions than the course does, so they live apart, and this package
 # goes beside them as it is.
-.venv-peers/.ready: pyproject.toml requirements.lock
+.venv-peers/.ready: pyproject.toml setup.py requirements.lock
 	$(PYTHON) -m venv .venv-peers
 	$(PEERS)/python $(PIP) install '$(TORCH)'
 	$(PEERS)/python -c 'import tomllib; extras = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; print(*extras["peers"], sep="\n")' > .venv-peers/asked.txt
@@ -102,7 +102,7 @@ colab:  ## let the notebooks install themselves on Colab: make colab REPO=https:
 archive:  ## dist/minquant.zip: what a learner uploads to Colab without a repository
 	mkdir -p dist
 	git archive --format zip --output dist/minquant.zip HEAD \
-		pyproject.toml README.md LICENSE minquant data notebooks benchmarks
+		pyproject.toml setup.py README.md LICENSE minquant data notebooks benchmarks
 
 clean:  ## remove the environments
 	rm -rf .venv .venv-colab .venv-lock .venv-peers

@@ -30,9 +30,9 @@ from torch import Tensor, nn
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-from minquant.linear import QuantLinear
-from minquant.matmul import matmul
-from minquant.words import PackedMatrix, block_size, dequantize
+from minquant.kernels.matmul import matmul
+from minquant.kernels.packed_words import PackedMatrix, block_size, dequantize
+from minquant.layers.linear import QuantLinear
 
 REPLAYS, CALLS = 20, 200
 WIDTH, MLP, HEADS, VOCABULARY, CONTEXT = 4096, 11008, 32, 32000, 256  # of a 7 B Llama

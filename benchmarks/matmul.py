@@ -45,9 +45,9 @@ import decode
 from decode import graph_seconds, random_packed, ratio, reason, say
 from ways import WITHIN, Made, copies, judged, ours, ways
 
-from minquant.launch import Plan
-from minquant.tuning import candidates
-from minquant.words import ZERO_BITS
+from minquant.kernels.launch import Plan
+from minquant.kernels.packed_words import ZERO_BITS
+from minquant.kernels.tuning import candidates
 
 SHAPES = ((4096, 4096), (4096, 11008), (8192, 28672), (28672, 8192))  # out, in
 TOKENS = (1, 4, 16, 64, 256)

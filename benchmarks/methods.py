@@ -37,14 +37,15 @@ from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests/golden")]
-import fixture
 import peers
+from helpers import fixture
 
-from minquant import grids, groups, rtn
-from minquant.awq import quantize_awq, quantize_scaled
-from minquant.double_quant import DoubleQuantized
-from minquant.gptq import quantize_gptq
-from minquant.tensor import QuantizedTensor
+from minquant.methods import rtn
+from minquant.methods.awq import quantize_awq, quantize_scaled
+from minquant.methods.gptq import quantize_gptq
+from minquant.numerics import grids, groups
+from minquant.numerics.double_quant import DoubleQuantized
+from minquant.numerics.tensor import QuantizedTensor
 
 FP32 = {"scale_dtype": torch.float32}
 INT4 = grids.zero_point(4), groups.per_group(128)

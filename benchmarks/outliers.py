@@ -25,11 +25,14 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-from minquant import almanac, evaluate, folds, grids, model
-from minquant.gptq import quantize_gptq
-from minquant.intervals import Difference
-from minquant.smoothquant import quantize_smooth_shared
-from minquant.w8a8 import Taken, w8a8
+from minquant import almanac
+from minquant.measure import evaluate
+from minquant.measure.intervals import Difference
+from minquant.methods.gptq import quantize_gptq
+from minquant.methods.smoothquant import quantize_smooth_shared
+from minquant.models import folds, quantize
+from minquant.models.w8a8 import Taken, w8a8
+from minquant.numerics import grids
 
 CALIBRATION = 64  # documents
 DOCUMENTS = 40  # of test text: 16 thousand tokens
@@ -47,9 +50,9 @@ class Bench:
     """A model, its text, and what it costs to round it; prints as it goes."""
 
     def __init__(self, name: str | Path) -> None:
-        self.plain, self.tokenizer = model.load(name)
+        self.plain, self.tokenizer = quantize.load(name)
         texts = almanac.documents("calibration", CALIBRATION)
-        self.calibration = model.calibration_batches(self.tokenizer, texts)
+        self.calibration = quantize.calibration_batches(self.tokenizer, texts)
         self.documents = almanac.documents("test", DOCUMENTS)
         self.before = self.loss(self.plain)
         self.missed: list[str] = []
@@ -121,7 +124,7 @@ def smoothed(bench: Bench, planted: torch.nn.Module) -> None:
     """SmoothQuant, with its scales beside the codes and folded."""
     for alpha in (0.5, 0.75):
         method = partial(quantize_smooth_shared, alpha=alpha)
-        twin, report = model.quantize(
+        twin, report = quantize.quantize(
             planted, method, calibration=bench.calibration, progress=False
         )
         cost, _ = bench.cost(twin, kind="smooth", report=report)
@@ -152,7 +155,7 @@ def timed(bench: Bench) -> None:
     times = []
     for _ in range(3):
         start = time.process_time(), time.perf_counter()
-        model.quantize(
+        quantize.quantize(
             bench.plain, method, calibration=bench.calibration, progress=False
         )
         end = time.process_time(), time.perf_counter()

@@ -46,9 +46,12 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import stamped
 
-from minquant import adapters, chapter, evaluate, finetune, model, questions
-from minquant.intervals import Difference, bootstrap
-from minquant.probes import Accuracy
+from minquant.almanac import chapter, questions
+from minquant.measure import evaluate
+from minquant.measure.intervals import Difference, bootstrap
+from minquant.measure.probes import Accuracy
+from minquant.models import quantize
+from minquant.training import adapters, finetune
 
 SEEDS = 6
 FEWEST = 3  # seeds on which the claim may rest
@@ -78,7 +81,7 @@ def keys() -> list[str]:
 @cache
 def subject() -> tuple:
     """The model, its tokenizer, and the questions about its own people."""
-    return (*model.load(), questions.probes("fact", OLD))
+    return (*quantize.load(), questions.probes("fact", OLD))
 
 
 def asked(seed: int) -> list:

@@ -36,11 +36,15 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-from minquant import almanac, calibrate, evaluate, folds, grids, groups, model, rtn
-from minquant.awq import quantize_awq_shared
-from minquant.gptq import quantize_gptq
-from minquant.intervals import bootstrap
-from minquant.salience import Salience
+from minquant import almanac
+from minquant.course.awq.salience import Salience
+from minquant.measure import evaluate
+from minquant.measure.intervals import bootstrap
+from minquant.methods import rtn
+from minquant.methods.awq import quantize_awq_shared
+from minquant.methods.gptq import quantize_gptq
+from minquant.models import calibrate, folds, quantize
+from minquant.numerics import grids, groups
 
 CALIBRATION = 64  # documents
 DOCUMENTS = 160  # of test text: 66 thousand tokens
@@ -66,13 +70,13 @@ def spread(network: torch.nn.Module, batches: list[torch.Tensor]) -> None:
         """Keep a batch's rows."""
         seen.setdefault(name, []).append(states.flatten(0, -2))
 
-    layers = model.linear_layers(network)
+    layers = quantize.linear_layers(network)
     with torch.no_grad(), calibrate.watching(layers, see):
         for ids in batches:
             network(input_ids=ids)
     rows = []
     for name, layer in layers.items():
-        W, X = model.weight_of(layer).float(), torch.cat(seen[name]).float()
+        W, X = quantize.weight_of(layer).float(), torch.cat(seen[name]).float()
         s = Salience(W, X, grids.zero_point(3))
         by = (s.kept(sizes.abs().mean(0)) for sizes in (X, W))
         rows.append((s.spread, *by, min(s.curve), name))
@@ -110,7 +114,7 @@ def compared(
         for ruler, cut in RULERS.items():
             how = {"grid": grids.zero_point(bits), "granularity": cut}
             quantized = partial(
-                model.quantize, network, calibration=batches, progress=False
+                quantize.quantize, network, calibration=batches, progress=False
             )
             twin, _ = quantized(partial(rtn.quantize, **how))
             by_rtn = losses(twin, tokenizer)
@@ -139,9 +143,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, default=almanac.DIRECTORY)
     start = time.perf_counter()
-    network, tokenizer = model.load(parser.parse_args().model)
+    network, tokenizer = quantize.load(parser.parse_args().model)
     told = almanac.documents("calibration", CALIBRATION)
-    batches = model.calibration_batches(tokenizer, told)
+    batches = quantize.calibration_batches(tokenizer, told)
 
     print(
         "Channels: largest mean |x| over the median; what 1 % of the columns, kept in"

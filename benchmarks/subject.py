@@ -30,10 +30,15 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-from minquant import almanac, evaluate, grids, groups, model, questions, rtn
-from minquant.gptq import quantize_gptq
-from minquant.intervals import Difference
-from minquant.probes import Accuracy, Share
+from minquant import almanac
+from minquant.almanac import questions
+from minquant.measure import evaluate
+from minquant.measure.intervals import Difference
+from minquant.measure.probes import Accuracy, Share
+from minquant.methods import rtn
+from minquant.methods.gptq import quantize_gptq
+from minquant.models import quantize
+from minquant.numerics import grids, groups
 
 GPTQ = {"act_order": True, "damping": 0.2, "clip": None}  # at every width
 CALIBRATION = 128  # documents
@@ -56,10 +61,10 @@ class Subject:
     """A model, and the test text and probes that it is judged by."""
 
     def __init__(self, name: str | Path) -> None:
-        self.model, self.tokenizer = model.load(name)
+        self.model, self.tokenizer = quantize.load(name)
         self.documents = almanac.documents("test", DOCUMENTS)
         calibration = almanac.documents("calibration", CALIBRATION)
-        self.calibration = model.calibration_batches(self.tokenizer, calibration)
+        self.calibration = quantize.calibration_batches(self.tokenizer, calibration)
         self.probes = {kind: questions.probes(kind, n) for kind, n in PROBES.items()}
         self.before = self.loss(self.model)
 
@@ -81,7 +86,7 @@ class Subject:
             granularity=RULERS[ruler],
             **options,
         )
-        twin, _ = model.quantize(
+        twin, _ = quantize.quantize(
             self.model, method, calibration=self.calibration, progress=False
         )
         return twin, evaluate.compare(self.before, self.loss(twin))

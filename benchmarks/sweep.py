@@ -33,22 +33,18 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import stamped
 
-from minquant import (
-    almanac,
-    evaluate,
-    mixed_precision,
-    model,
-    qat,
-    questions,
-    reading,
-    rotate_model,
-    rtn,
-)
-from minquant.awq import quantize_awq_shared
-from minquant.gptq import quantize_gptq
-from minquant.grids import NF4, TERNARY, Grid, zero_point
-from minquant.groups import PER_CHANNEL, per_group
-from minquant.probes import Accuracy
+from minquant import almanac
+from minquant.almanac import questions
+from minquant.measure import evaluate, windows
+from minquant.measure.probes import Accuracy
+from minquant.methods import rtn
+from minquant.methods.awq import quantize_awq_shared
+from minquant.methods.gptq import quantize_gptq
+from minquant.models import quantize, rotate_model
+from minquant.numerics.grids import NF4, TERNARY, Grid, zero_point
+from minquant.numerics.groups import PER_CHANNEL, per_group
+from minquant.planning import mixed_precision
+from minquant.training import qat
 
 DOCUMENTS = 40  # of test text: 17 thousand tokens
 PROBES = {"fact": 2000, "chain": 800, "recall": 300}
@@ -99,7 +95,7 @@ class Subject:
     """The model, and the test text and probes that every row is measured on."""
 
     def __init__(self) -> None:
-        self.model, self.tokenizer = model.load()
+        self.model, self.tokenizer = quantize.load()
         self.documents = almanac.documents("test", DOCUMENTS)
         self.probes = {kind: questions.probes(kind, n) for kind, n in PROBES.items()}
         story = almanac.documents("test", 1, kind="story")[0]
@@ -109,7 +105,7 @@ class Subject:
     @property
     def calibration(self) -> list[torch.Tensor]:
         """Batches for H and X."""
-        return model.calibration_batches(self.tokenizer, self.calibration_documents)
+        return quantize.calibration_batches(self.tokenizer, self.calibration_documents)
 
     @property
     def lessons(self) -> list[torch.Tensor]:
@@ -162,7 +158,7 @@ def version(key: str) -> tuple:
         return mixed_precision.quantize(s.model, chosen, by_width(way), **how)
     start = rotate_model.rotate(s.model) if kind == "rotated" else s.model
     name = f"{width} {way}" if kind == "rotated" else key
-    return model.quantize(start, post_training()[name], **how)
+    return quantize.quantize(start, post_training()[name], **how)
 
 
 def row(key: str) -> dict:
@@ -177,7 +173,7 @@ def row(key: str) -> dict:
     texts = s.tokenizer, s.documents
     loss = evaluate.perplexity(twin, *texts, progress=False)
     moved = evaluate.kl_and_flips(s.model, twin, *texts, progress=False)
-    weight = model.size(twin, report)
+    weight = quantize.size(twin, report)
     found = {
         "key": key,
         "bits": float(key.split()[0]),
@@ -196,7 +192,7 @@ def row(key: str) -> dict:
         answers = evaluate.accuracy(twin, s.tokenizer, probes, progress=False)
         found[kind] = {str(k): [v.right, v.n] for k, v in answers.by_level().items()}
         found[f"{kind}_right"] = "".join(str(int(c)) for c in answers.correct)
-    found["text"] = model.generate(twin, s.tokenizer, s.prompt, NEW_WORDS)
+    found["text"] = quantize.generate(twin, s.tokenizer, s.prompt, NEW_WORDS)
     found["seconds_quantizing"] = round(made, 1)
     found["seconds"] = round(time.perf_counter() - start, 1)
     return found
@@ -213,7 +209,7 @@ def _short(numbers: torch.Tensor) -> list[float]:
 def _tokens() -> tuple[tuple[int, ...], torch.Tensor, int, int]:
     """Fingerprints, counted tokens, window and stride of the test documents."""
     s = subject()
-    read = reading.plan(s.model, s.tokenizer, s.documents)
+    read = windows.plan(s.model, s.tokenizer, s.documents)
     return read.documents, read.tokens, read.window, read.stride
 
 

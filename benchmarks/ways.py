@@ -17,9 +17,9 @@ import torch
 from decode import Product
 from torch import Tensor
 
-from minquant import launch, matmul
-from minquant.layouts import tensors_of, with_tensors
-from minquant.words import PackedMatrix, dequantize
+from minquant.kernels import launch, matmul
+from minquant.kernels.packed_words import PackedMatrix, dequantize
+from minquant.layers.layouts import tensors_of, with_tensors
 
 WITHIN = {torch.float16: 1e-3, torch.bfloat16: 4e-3}
 

@@ -21,13 +21,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-from lab_in_chromium import ERRORS, Page, lab, write_notebook
+from helpers.lab_in_chromium import ERRORS, Page, lab, write_notebook
 
 CELL = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
 import torch
-from minquant.widget_rounding import rounding
+from minquant.course.rounding.widget_rounding import rounding
 torch.manual_seed(0)
 W = torch.distributions.StudentT(4.0).sample((192, 128)) * 0.03
 widget = rounding(W)

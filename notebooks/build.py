@@ -47,7 +47,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 PACKAGE = ROOT / "minquant"
 MODEL = ROOT / "data" / "almanac"
-LOADER = "model"  # the module that opens it
+LOADER = "models.quantize"  # the module that opens it
 OFFLINE = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # the bundled model loads in a blink
     "HF_HUB_OFFLINE": "1",
@@ -203,7 +203,7 @@ def _module_of(parts: list[str]) -> str:
 
 
 def front_door() -> dict[str, str]:
-    """The public names, as `minquant/__init__.py` lists them in NAMES: name to module."""
+    """The module of each public name, as NAMES in `minquant/__init__.py` has it."""
     tree = ast.parse(file_of("").read_text(encoding="utf-8"))
     for node in tree.body:
         target = getattr(node, "target", None) or getattr(node, "targets", [None])[0]
@@ -214,7 +214,7 @@ def front_door() -> dict[str, str]:
 
 
 def file_of(module: str) -> Path:
-    """The file of a module ("methods.rtn"), or of a package; "" is the package itself."""
+    """The file of a module ("methods.rtn") or of a package; "" is minquant itself."""
     place = PACKAGE.joinpath(*module.split(".")) if module else PACKAGE
     return place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
 

@@ -1,16 +1,28 @@
-"""Where there is no GPU the kernels run in Triton's interpreter, and triton asks for
-that when it is first imported: so it is said here, before any test is."""
+"""What has to be said before any test is imported.
+
+Where there is no GPU the kernels run in Triton's interpreter, and triton asks for that
+when it is first imported. Shapes are types ("out in"), and the tests check them on
+every call of the package; not in the almanac, which has no tensors and calls short
+functions by the million.
+"""
 
 import os
+from pathlib import Path
 
 import torch
 from hypothesis import settings
+from jaxtyping import install_import_hook
+
+PACKAGE = Path(__file__).resolve().parents[1] / "minquant"
+ROOMS = sorted(place.parent.name for place in PACKAGE.glob("*/__init__.py"))
+CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
+install_import_hook([f"minquant.{r}" for r in ROOMS if r != "almanac"], CHECKER)
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 settings.register_profile("untimed", deadline=None)  # speed lives in benchmarks
 settings.load_profile("untimed")
-collect_ignore = ["aot.py"]  # a process of its own, without the interpreter
+collect_ignore = ["helpers/aot.py"]  # a process of its own, without the interpreter
 
 
 def pytest_configure(config):

@@ -47,8 +47,8 @@ from transformers import (
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))
-from minquant import almanac  # noqa: E402
-from minquant.writing import Writer  # noqa: E402
+from minquant.almanac import language  # noqa: E402
+from minquant.almanac.writing import Writer  # noqa: E402
 
 SAVE_EVERY = 300  # seconds
 SHORT = ((4, 1000), (8, 250), (16, 250))  # things of an inventory, and steps with them
@@ -57,7 +57,7 @@ WARM_UP = (
     1500  # steps; the short inventories, too, are learnt at the low rates of these
 )
 MEAN_LENGTH = 415  # tokens of a document, BOS apart
-KINDS = tuple(almanac.KINDS)
+KINDS = tuple(language.KINDS)
 SHARES = (0.42, 0.2, 0.18, 0.2)
 THETA = 1e6  # of the rotary embedding: at 1e4 a head of 32 hardly finds what is far
 SWITCHES = {
@@ -69,13 +69,13 @@ LENGTH = 464  # tokens of a row: a longer document is hardly ever met, and is cu
 
 def tokenizer() -> PreTrainedTokenizerFast:
     """One word is one token; stops stand alone. BOS and EOS go around a text."""
-    words = {word: i for i, word in enumerate(almanac.vocabulary())}
-    inner = Tokenizer(models.WordLevel(words, unk_token=almanac.PAD))
+    words = {word: i for i, word in enumerate(language.vocabulary())}
+    inner = Tokenizer(models.WordLevel(words, unk_token=language.PAD))
     stops = pre_tokenizers.Split(Regex("[.,?:]"), "isolated")
     inner.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), stops]
     )
-    bos, eos = almanac.BOS, almanac.EOS
+    bos, eos = language.BOS, language.EOS
     inner.post_processor = processors.TemplateProcessing(
         single=f"{bos} $A {eos}", special_tokens=[(t, words[t]) for t in (bos, eos)]
     )
@@ -90,8 +90,8 @@ def tokenizer() -> PreTrainedTokenizerFast:
         tokenizer_object=inner,
         bos_token=bos,
         eos_token=eos,
-        pad_token=almanac.PAD,
-        model_max_length=almanac.CONTEXT,
+        pad_token=language.PAD,
+        model_max_length=language.CONTEXT,
         clean_up_tokenization_spaces=False,
     )
 
@@ -107,12 +107,12 @@ def network(given: argparse.Namespace, ids: dict[str, int]) -> LlamaForCausalLM:
         num_attention_heads=given.heads,
         num_key_value_heads=given.heads,
         head_dim=given.head,
-        max_position_embeddings=almanac.CONTEXT,
+        max_position_embeddings=language.CONTEXT,
         rope_parameters={"rope_type": "default", "rope_theta": THETA},
         tie_word_embeddings=False,
-        pad_token_id=ids[almanac.PAD],
-        bos_token_id=ids[almanac.BOS],
-        eos_token_id=ids[almanac.EOS],
+        pad_token_id=ids[language.PAD],
+        bos_token_id=ids[language.BOS],
+        eos_token_id=ids[language.EOS],
     )
     model = LlamaForCausalLM(config)
     AttentionInterface.register("float", attention)
@@ -137,9 +137,9 @@ def batches(
 ) -> Iterator[Tensor]:
     """Batches of whole texts, padded on the right; the same for one seed, from batch
     number `done` on. First short inventories, more than `size` of them, then (size,
-    LENGTH) documents. shares: how often each of `almanac.KINDS` comes.
+    LENGTH) documents. shares: how often each of `language.KINDS` comes.
     """
-    bos, eos, pad = (ids[t] for t in (almanac.BOS, almanac.EOS, almanac.PAD))
+    bos, eos, pad = (ids[t] for t in (language.BOS, language.EOS, language.PAD))
     texts = chain(inventories(size, seed), documents(size, shares, seed))
     for length, words in islice(texts, done, None):
         rows = [[bos, *(ids[w] for w in text), eos] for text in words]
@@ -152,10 +152,10 @@ def inventories(size: int, seed: int) -> Iterator[tuple[int, list[list[str]]]]:
     for things, steps in SHORT:
         for _ in range(steps):
             writers = [
-                Writer(rng) for _ in range(size * almanac.RECALL_THINGS // things)
+                Writer(rng) for _ in range(size * language.RECALL_THINGS // things)
             ]
             for writer in writers:
-                almanac.inventory(writer, things)
+                language.inventory(writer, things)
             yield 4 + LONGEST_ASKED * things, [writer.words for writer in writers]
 
 
@@ -164,7 +164,7 @@ def documents(
 ) -> Iterator[tuple[int, list[tuple[str, ...]]]]:
     """LENGTH, and the words of `size` documents, without an end."""
     rng = Random(f"{seed} {shares}")
-    texts = {kind: almanac.stream("train", seed=seed, kind=kind) for kind in KINDS}
+    texts = {kind: language.stream("train", seed=seed, kind=kind) for kind in KINDS}
     while True:
         kinds = rng.choices(KINDS, shares, k=size)
         yield LENGTH, [next(texts[kind]).words for kind in kinds]
@@ -210,7 +210,7 @@ def train(given: argparse.Namespace) -> None:
             group["lr"] = learning_rate(state["step"] / steps, steps, given.lr)
         batch = next(texts).to(given.device)
         with torch.autocast(**half, enabled=given.bf16):
-            loss = loss_of(call, batch, ids[almanac.PAD])
+            loss = loss_of(call, batch, ids[language.PAD])
         model.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -306,7 +306,7 @@ def export(
 README = """\
 # The bundled model
 
-A Llama with {parameters:,} parameters that speaks the almanac (`minquant/almanac.py`),
+A Llama with {parameters:,} parameters that speaks the almanac (`minquant/almanac/`),
 trained from nothing by `train.py` in this folder. All of it was made in this project:
 the language, the text, the weights. Format: Hugging Face, safetensors.
 

@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1])]
-import fixture  # noqa: E402
 import peers  # noqa: E402
+from helpers import fixture  # noqa: E402
 
 FILE = HERE / "methods.safetensors"
 GPTQ = {"gptq": False, "gptq_act_order": True}  # the name, and whether in act-order

@@ -1,0 +1,18 @@
+"""The invented language: its documents, its people, and what one can ask of it."""
+
+from minquant.almanac.language import (
+    CONTEXT,
+    DIRECTORY,
+    KINDS,
+    SPLITS,
+    Document,
+    documents,
+    fact,
+    fingerprint,
+    split_of,
+    stream,
+    vocabulary,
+)
+
+__all__ = ["CONTEXT", "DIRECTORY", "KINDS", "SPLITS", "Document", "documents"]
+__all__ += ["fact", "fingerprint", "split_of", "stream", "vocabulary"]

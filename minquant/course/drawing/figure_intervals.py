@@ -1,0 +1,138 @@
+"""Measured numbers with their intervals: a dot, a line, a name, one row for each.
+
+    full precision   ──●──                  1.234
+    4 bits             ──●──                1.251
+    3 bits                      ──●──       1.507
+                 ┊
+             entropy
+
+A dot without its interval says nothing: where two intervals do not even touch, the two
+differ; where they overlap, ask for the interval of the *difference*
+(`evaluate.compare`), which is the narrower. Notebook 04 reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from minquant.course.drawing import palette
+from minquant.course.drawing.figures import WIDTH, Picture
+from minquant.course.drawing.ruling import number
+
+LEFT, RIGHT, TOP, ROW = 190, 226, 40, 32  # CSS pixels
+LINE = 34  # for the names of the reference lines
+
+
+class Measured(NamedTuple):
+    """A number and the interval that it is known to, in one unit."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@palette.style()
+def intervals(
+    rows: Mapping[str, Measured | tuple[float, float, float]],
+    xlabel: str,
+    *,
+    references: Mapping[str, float] | None = None,
+    title: str = "",
+    level: float = 0.95,
+    log: bool = False,
+) -> Picture:
+    """A row for each measured number: the dot is it, the line its interval.
+
+    rows: name to (mean, low, high), from top to bottom. references: name to value of
+    vertical lines, such as the entropy, or 0 for a difference. level: of the intervals,
+    for the words. log: a logarithmic axis.
+
+    Raises ValueError if there is no row, or one whose mean lies outside its interval.
+    """
+    measured = {name: Measured(*row) for name, row in rows.items()}
+    _check(measured, log)
+    references = references or {}
+    extra = LINE if references else 0
+    fig = Picture(WIDTH, TOP + ROW * len(measured) + extra + 52)
+    span = WIDTH - LEFT - RIGHT
+    ax = fig.axes_at(LEFT, TOP, span, ROW * len(measured) + extra, yticks=[])
+    ax.set(xlabel=xlabel, xscale="log" if log else "linear")
+    rows_high = len(measured) + extra / ROW
+    ax.set(ylim=(rows_high, 0), xlim=_limits(measured, references, log))
+    ax.spines["left"].set_visible(False)
+    fig.write(
+        LEFT, 16, title or f"dots with their {level:.0%} intervals", weight="bold"
+    )
+    for i, (name, (mean, low, high)) in enumerate(measured.items()):
+        y, place = i + 0.5, TOP + ROW * (i + 0.5)
+        ax.plot([low, high], [y, y], color=palette.BLUE, lw=3, alpha=0.45)
+        ax.plot(mean, y, "o", color=palette.BLUE, ms=7)
+        fig.write(LEFT - 12, place, name, ha="right")
+        fig.write(WIDTH - RIGHT + 12, place, said(measured[name]))
+    for i, (name, x) in enumerate(references.items()):
+        ax.axvline(x, color=palette.MUTED, lw=1.2, ls=(0, (4, 3)))
+        ax.text(x, rows_high - 0.1 - 0.5 * (i % 2), f" {name}", color=palette.MUTED,
+                ha=_side(ax, x), va="bottom")  # fmt: skip
+    fig.alt = _describe(measured, references, xlabel, level)
+    return fig
+
+
+def said(row: Measured) -> str:
+    """A number and its interval, to two digits of the interval's width.
+
+    >>> said(Measured(0.0171, 0.01432, 0.02))
+    '0.0171 [0.0143, 0.0200]'
+    """
+    width = row.high - row.low
+    decimals = 4 if width == 0 else int(np.clip(1 - np.floor(np.log10(width)), 0, 5))
+    mean, low, high = (f"{x:.{decimals}f}".replace("-", "−") for x in row)
+    return f"{mean} [{low}, {high}]"
+
+
+def _check(rows: Mapping[str, Measured], log: bool) -> None:
+    if not rows:
+        raise ValueError("rows is empty; give a name and (mean, low, high)")
+    for name, (mean, low, high) in rows.items():
+        if not low <= mean <= high:
+            raise ValueError(
+                f"rows[{name!r}] has mean {mean} outside [{low}, {high}]; give (mean, "
+                "low, high)"
+            )
+        if log and low <= 0:
+            raise ValueError(
+                f"rows[{name!r}] reaches down to {low}, which no logarithmic axis "
+                "shows; give log=False"
+            )
+
+
+def _limits(
+    rows: Mapping[str, Measured], references: Mapping[str, float], log: bool
+) -> tuple[float, float]:
+    ends = [x for row in rows.values() for x in (row.low, row.high)]
+    ends = np.array([*ends, *references.values()], dtype=float)
+    ends = np.log(ends) if log else ends
+    margin = 0.06 * float(np.ptp(ends)) or 0.5
+    low, high = float(ends.min()) - margin, float(ends.max()) + margin
+    return (np.exp(low), np.exp(high)) if log else (low, high)
+
+
+def _side(ax, x: float) -> str:
+    """Words right of a line, or left of one that stands far on the right."""
+    share = ax.transAxes.inverted().transform(ax.transData.transform((x, 0)))[0]
+    return "left" if share < 0.7 else "right"
+
+
+def _describe(
+    rows: Mapping[str, Measured],
+    references: Mapping[str, float],
+    xlabel: str,
+    level: float,
+) -> str:
+    listed = "; ".join(f"{name} {said(row)}" for name, row in rows.items())
+    lines = "".join(
+        f" A line at {number(x, digits=4)}: {name}." for name, x in references.items()
+    )
+    return f"{xlabel}, with {level:.0%} intervals: {listed}.{lines}"

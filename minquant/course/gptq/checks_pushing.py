@@ -1,0 +1,186 @@
+"""Exercises of lesson 06: push an error, take a column off H⁻¹, and both as GPTQ.
+
+Each mistake is a function that is wrong in one way; `exercises` says how it is used.
+All is float64, and the inputs go together, so that nothing here is lost in rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from minquant.course import answers
+from minquant.course.exercises import Exercise
+from minquant.methods import gptq_derivation
+
+
+def inputs_that_go_together(seed: int, n: int) -> Float[Tensor, "n n"]:
+    """H = XᵀX of n inputs that share a part, over 40 tokens, made smaller."""
+    generator = torch.Generator().manual_seed(seed)
+    X = torch.randn(40, n, generator=generator, dtype=torch.float64)
+    X += 1.5 * torch.randn(40, 1, generator=generator, dtype=torch.float64)
+    return X.T @ X / 100
+
+
+TWO = torch.tensor([[1.0, 0.9], [0.9, 1.0]], dtype=torch.float64)
+FIVE = inputs_that_go_together(0, 5)
+ROW = torch.tensor([0.4, -1.3, 0.6, 2.2, -0.7], dtype=torch.float64)
+
+
+def _pushed(w: Tensor, row: Tensor, amount: Tensor, q: int, v: float) -> Tensor:
+    """w moved along a row by this amount, and weight q at v."""
+    moved = w - amount * row
+    moved[q] = v
+    return moved
+
+
+def _push_with(change: Callable) -> Callable:
+    """A push whose amount is change(e, d, w[q]) along q's row of H⁻¹."""
+
+    def _wrong(w: Tensor, H: Tensor, q: int, v: float) -> Tensor:
+        row = torch.linalg.inv(H)[q]
+        return _pushed(w, row, change(w[q] - v, row[q], w[q]), q, v)
+
+    return _wrong
+
+
+obs_push = Exercise(
+    name="obs_push",
+    task="obs_push(w, H, q, v) gives the row w (n,) with weight q fixed at v, and all "
+    "others moved so that the error δ H δᵀ is least",
+    answer=answers.obs_push,
+    cases={
+        "two weights, the first goes to 0": (ROW[:2], TWO, 0, 0.0),
+        "two weights, the second goes to −1": (ROW[:2], TWO, 1, -1.0),
+        "five weights, the middle one goes to 1": (ROW, FIVE, 2, 1.0),
+    },
+    mistakes={
+        "the others move the wrong way, which makes the error larger; subtract": (
+            _push_with(lambda e, d, w: -e / d)
+        ),
+        "the push is not divided by H⁻¹[q, q]": _push_with(lambda e, d, w: e),
+        "the push is divided by the root of H⁻¹[q, q], not by itself": (
+            _push_with(lambda e, d, w: e / d.sqrt())
+        ),
+        "e is w[q] − v, not w[q]; they are the same only for v = 0": (
+            _push_with(lambda e, d, w: w / d)
+        ),
+        "only weight q has moved; the others must make up for it": (
+            _push_with(lambda e, d, w: 0 * e)
+        ),
+        "this is a row of H; take it from the inverse": (
+            lambda w, H, q, v: _pushed(w, H[q], (w[q] - v) / H[q, q], q, v)
+        ),
+    },
+    outputs=("the row",),
+    shows=(answers.obs_push, gptq_derivation.obs_step),
+)
+
+
+def _left(H: Tensor, q: int) -> Tensor:
+    left = [i for i in range(len(H)) if i != q]
+    return H[left][:, left]
+
+
+def _outer(H_inv: Tensor, q: int) -> Tensor:
+    return torch.outer(H_inv[:, q], H_inv[q])
+
+
+eliminate = Exercise(
+    name="eliminate",
+    task="eliminate(H_inv, q) gives the inverse of H without its row and column q "
+    "(n − 1, n − 1), from H_inv alone",
+    answer=answers.eliminate,
+    cases={
+        "2 columns, the first goes": (torch.linalg.inv(TWO), 0),
+        "5 columns, the middle one goes": (torch.linalg.inv(FIVE), 2),
+        "5 columns, the last goes": (torch.linalg.inv(FIVE), 4),
+    },
+    mistakes={
+        "row and column q are left out of H⁻¹, but what stays has to change too": _left,
+        "the outer product is not divided by H⁻¹[q, q]": (
+            lambda H_inv, q: _left(H_inv - _outer(H_inv, q), q)
+        ),
+        "the outer product is added; subtract it": (
+            lambda H_inv, q: _left(H_inv + _outer(H_inv, q) / H_inv[q, q], q)
+        ),
+        "row and column q are 0 now; leave them out": (
+            lambda H_inv, q: H_inv - _outer(H_inv, q) / H_inv[q, q]
+        ),
+        "this takes off column 0 whatever q is": (
+            lambda H_inv, q: _left(H_inv - _outer(H_inv, 0) / H_inv[0, 0], 0)
+        ),
+    },
+    outputs=("the inverse",),
+    shows=(answers.eliminate, gptq_derivation.eliminate),
+)
+
+
+def _columns(rows: Callable, *, first: bool = False) -> Callable:
+    """GPTQ in whole numbers whose pushes, per unit of error, are rows(H)[j, j + 1:].
+
+    first: take the error of the weights as they were at first.
+    """
+
+    def _wrong(W: Tensor, H: Tensor) -> Tensor:
+        now, P = W.clone(), rows(H)
+        for j in range(W.shape[1]):
+            rounded = now[:, j].round()
+            e = (W if first else now)[:, j] - rounded
+            now[:, j] = rounded
+            now[:, j + 1 :] -= torch.outer(e, P[j, j + 1 :])
+        return now
+
+    return _wrong
+
+
+def _over(M: Tensor, power: float = 1) -> Tensor:
+    """Each row over its diagonal entry, to this power."""
+    return M / M.diagonal()[:, None] ** power
+
+
+_U = gptq_derivation.inverse_cholesky
+
+gptq_columns = Exercise(
+    name="gptq_columns",
+    task="gptq_columns(W, H) gives W (out, n) in whole numbers: round column 0, push "
+    "its error on the columns to its right, round column 1, and so on",
+    answer=answers.gptq_columns,
+    cases={
+        "3 rows of 5": (
+            2 * torch.stack([ROW, ROW.flip(0) + 0.21, ROW.roll(2) - 0.37]),
+            FIVE,
+        ),
+        "4 rows of 8": (
+            torch.linspace(-3.1, 2.9, 32, dtype=torch.float64).sin().reshape(4, 8) * 3,
+            inputs_that_go_together(1, 8),
+        ),
+    },
+    mistakes={
+        "nothing is pushed: this is round to nearest": _columns(lambda H: 0 * H),
+        "errors are pushed the wrong way; subtract": _columns(lambda H: -_over(_U(H))),
+        "the pushes are rows of H⁻¹ as it was at first; each column needs the H⁻¹ of "
+        "what is left, which is the row of U": (
+            _columns(lambda H: _over(torch.linalg.inv(H)))
+        ),
+        "U is the factor of H; take that of its inverse": (
+            _columns(lambda H: _over(torch.linalg.cholesky(H, upper=True)))
+        ),
+        "the push is not divided by U[j, j]": _columns(_U),
+        "the push is divided by U[j, j] twice": _columns(lambda H: _over(_U(H), 2)),
+        "the error is that of the weights as they were at first; take them as they "
+        "have become": _columns(lambda H: _over(_U(H)), first=True),
+    },
+    outputs=("W_hat",),
+    shows=(
+        answers.gptq_columns,
+        gptq_derivation.steps,
+        gptq_derivation.rows_by_cholesky,
+        gptq_derivation.inverse_cholesky,
+    ),
+)
+
+EXERCISES = (obs_push, eliminate, gptq_columns)

@@ -1,0 +1,106 @@
+"""What will fine-tuning take? Choose model, base, rank and layers, and watch the bars.
+
+    memory_planner(shapes, rest)      # of the bundled model: the last line of a cell
+
+Three bars stay: full fine-tuning in 16 bits, LoRA on 16-bit weights, and LoRA on the
+base that is chosen. Beneath stand the trained share and what the chosen base saves.
+Every number is `budget`'s, from the shapes of a real model; what a batch adds is left
+out, as it depends on the batch. Notebook 09 shows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+
+from minquant.course.live.controls import choice, integer
+from minquant.course.live.dashboard import Dashboard, Frame
+from minquant.course.qlora.figure_step_memory import StepMemoryPicture, amount
+from minquant.planning import budget
+from minquant.planning.memory import StepMemory
+
+OWN = "this model"
+LLAMAS = {  # layers, width, inner width of the MLP, vocabulary
+    "Llama-2-7B": (32, 4096, 11008, 32000),
+    "Llama-2-13B": (40, 5120, 13824, 32000),
+    "Llama-65B": (80, 8192, 22016, 32000),
+}
+LAYERS = {"all linear layers": "", "attention only": budget.ATTENTION}
+
+
+def memory_planner(
+    shapes: budget.Shapes,
+    rest: int,
+    *,
+    model: str = "Llama-2-7B",
+    base: str = "NF4, double",
+    rank: int = 16,
+) -> Dashboard:
+    """The widget. shapes, rest: of the model that the reader has, as `budget` gives
+    them. model, base, rank: where it starts. Raises ValueError without shapes.
+    """
+    if not shapes:
+        raise ValueError("shapes is empty; give budget.shapes_of(model)")
+    plan = Plan(shapes, rest)
+    controls = {
+        "model": choice("model", model, list(plan.models)),
+        "base": choice("base", base, list(budget.BASES)),
+        "rank": integer("rank", rank, 1, 256),
+        "layers": choice("adapters on", "all linear layers", list(LAYERS)),
+    }
+    return Dashboard(plan.draw, controls)
+
+
+class Plan:
+    """Models by their shapes; computes and draws."""
+
+    def __init__(self, shapes: budget.Shapes, rest: int) -> None:
+        self.models = {OWN: (dict(shapes), rest)}
+        self.models |= {name: budget.llama(*of) for name, of in LLAMAS.items()}
+        self.picture: StepMemoryPicture | None = None
+        self.drawn = ""
+
+    def rows(
+        self, model: str, base: str, rank: int, layers: str
+    ) -> dict[str, StepMemory]:
+        """The three bars."""
+        args, only = self.models[model], LAYERS[layers]
+        plain = budget.adapted(*args, rank, base="16 bits", only=only)
+        return {
+            "all weights, 16 bits": budget.full(*args),
+            "LoRA on 16 bits": plain,
+            f"yours: {base}": budget.adapted(*args, rank, base=base, only=only),
+        }
+
+    def draw(self, *, model: str, base: str, rank: int, layers: str) -> Frame:
+        """The bars, and the shares in words."""
+        rows = self.rows(model, base, rank, layers)
+        if self.picture is None:
+            self.picture = StepMemoryPicture(rows, "What each step keeps, batch aside")
+        elif model != self.drawn:
+            self.picture.scale(rows)
+        self.drawn = model
+        self.picture.update(rows)
+        shapes, rest = self.models[model]
+        return Frame(self.picture.fig, _words(rows, shapes, rest, rank, LAYERS[layers]))
+
+
+def _words(
+    rows: Mapping[str, StepMemory],
+    shapes: budget.Shapes,
+    rest: int,
+    rank: int,
+    only: str,
+) -> str:
+    whole, _, chosen = rows.values()
+    n = rest + sum(map(prod, shapes.values()))
+    trained = budget.adapter_numbers(shapes, rank, only)
+    state = chosen.gradients + chosen.optimizer
+    was = amount(whole.gradients + whole.optimizer)
+    return (
+        f'<p style="margin:0">{trained:,} numbers are trained; the model has {n:,}, so '
+        f"that is <b>{trained / n:.2%}</b>. Gradients, masters and Adam's moments "
+        f"take {amount(state)} instead of {was}. In all it is "
+        f"<b>{amount(chosen.total)}</b>: full fine-tuning's "
+        f"{amount(whole.total)} divided by <b>{whole.total / chosen.total:.1f}</b>.</p>"
+    )

@@ -1,0 +1,243 @@
+"""Codes in the words that a GPU reads: 32 bits at a time, and no code across an edge.
+
+`bits` packs for the disk, as tightly as can be. A kernel wants something else: each
+thread should load 16 bytes at once, and take codes out of them with few instructions.
+So a row of codes is cut into blocks of 16 words, and a block is laid out like this
+(4 bits; `fields` = 16 // bits = 4 codes fill one half of a word):
+
+    half t of 32    │ weight 96+t │ weight 64+t │ weight 32+t │ weight t │   16 bits
+    word j of 16    │          half 2j + 1      │          half 2j       │   32 bits
+
+The same field of all 32 halves, from half 0 to half 31, is a *slice*: 32 neighbouring
+weights. And the same field of both halves of one word is two neighbours, so
+
+    (word >> bits · i) & 0x000F000F   =   │ weight 32i + 2j + 1 │ weight 32i + 2j │
+
+is one shift and one AND for two weights, each alone in 16 bits, where a number format
+of 16 bits can take them over (`kernels` does).
+
+    bits                       8      4      3      2
+    fields in a half           2      4      5      8
+    weights in a block        64    128    160    256
+    bits per weight          8.0    4.0    3.2    2.0    a half has 16 bits, 5 · 3 = 15
+
+The last block of a row is filled up with zero bits. Zeros are packed too, at `bits` (3
+bits take 4), two or more to a byte, each row from a new byte; symmetric grids store
+none: their codes are shifted by 2^(bits − 1), which is then the zero of every group.
+
+Notebook 10 packs a word by hand.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Integer, UInt8
+from torch import Tensor
+
+from minquant.numerics.grids import IntegerGrid
+from minquant.numerics.groups import group_shape, join, per_group, split
+from minquant.numerics.scales import scale_values
+from minquant.numerics.tensor import QuantizedTensor
+
+HALVES = 32  # halves of a word in a block: also the weights of a slice
+ZERO_BITS = {2: 2, 3: 4, 4: 4, 8: 8}  # what a zero takes in its byte, by `bits`
+
+
+def block_size(bits: int) -> int:
+    """Weights in one block of 16 words: 32 · (16 // bits). ValueError for other bits.
+
+    >>> [block_size(bits) for bits in (8, 4, 3, 2)]
+    [64, 128, 160, 256]
+    """
+    if bits not in ZERO_BITS:
+        raise ValueError(f"bits is {bits}; the words hold codes of 2, 3, 4 or 8 bits")
+    return HALVES * (16 // bits)
+
+
+@dataclass(frozen=True, eq=False)
+class PackedMatrix:
+    """A quantized matrix (out, in) as the kernels read it: `pack_matrix` makes it.
+
+    words: blocks of 16, a whole number of them per row. scales: fp16 or fp32. zeros:
+    packed bytes, or None where every zero is 2^(bits − 1). group_size: weights of a row
+    that share a scale; it divides `in`.
+
+    Raises ValueError if a field does not fit the shape.
+    """
+
+    words: Integer[Tensor, "out n_words"]
+    scales: Float[Tensor, "out n_groups"]
+    zeros: UInt8[Tensor, "out zero_bytes"] | None
+    bits: int
+    group_size: int
+    shape: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        out, width = self.shape
+        n_groups = group_shape(self.shape, per_group(self.group_size))[1]
+        zero_bytes = -(-n_groups * ZERO_BITS.get(self.bits, 8) // 8)
+        n_words = -(-width // block_size(self.bits)) * 16
+        needed = {"words": n_words, "scales": n_groups, "zeros": zero_bytes}
+        for name, columns in needed.items():
+            given = getattr(self, name)
+            if given is not None and tuple(given.shape) != (out, columns):
+                raise ValueError(
+                    f"{name} has shape {tuple(given.shape)}; {self.shape} at "
+                    f"{self.bits} bits in groups of {self.group_size} needs "
+                    f"{(out, columns)}: make it with pack_matrix"
+                )
+        if self.scales.dtype not in (torch.float16, torch.float32):
+            raise ValueError(
+                f"scales are {self.scales.dtype}; give float16 or float32, as stored"
+            )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of words, scales and zeros: all that a product has to read."""
+        zeros = 0 if self.zeros is None else self.zeros.nbytes
+        return self.words.nbytes + self.scales.nbytes + zeros
+
+    @property
+    def bits_per_weight(self) -> float:
+        """8 · nbytes / weights; the padding of the last block is counted.
+
+        >>> from minquant.numerics import grids, groups
+        >>> from minquant.methods import rtn
+        >>> W = torch.ones(16, 1280)
+        >>> def stored(bits):
+        ...     q = rtn.quantize(W, grids.zero_point(bits), groups.per_group(128))
+        ...     return q.bits_per_weight, pack_matrix(q).bits_per_weight
+        >>> stored(4), stored(3)
+        ((4.15625, 4.15625), (3.1484375, 3.35625))
+        """
+        return 8 * self.nbytes / (self.shape[0] * self.shape[1])
+
+    def to(self, device: torch.device | str) -> "PackedMatrix":
+        """The same on another device."""
+        zeros = None if self.zeros is None else self.zeros.to(device)
+        return replace(
+            self,
+            words=self.words.to(device),
+            scales=self.scales.to(device),
+            zeros=zeros,
+        )
+
+
+def pack_matrix(quantized: QuantizedTensor) -> PackedMatrix:
+    """The words of a quantized matrix; `unpack_matrix` and `dequantize` read them.
+
+    Uniform grids of 2, 3, 4 or 8 bits, per tensor, channel or group. Scales stay as
+    stored if they are fp16 or fp32, and become fp32 if not.
+
+    Raises ValueError for a codebook, other bits, input_scales, or codes off the grid.
+
+    >>> from minquant.numerics import grids
+    >>> from minquant.methods import rtn
+    >>> codes = torch.arange(128)[None] % 15 - 7
+    >>> q = QuantizedTensor(
+    ...     codes, torch.ones(1, 1), None, grids.absmax(4), rtn.PER_CHANNEL
+    ... )
+    >>> (codes[0, [0, 32, 64, 96, 1, 33, 65, 97]] + 8).tolist()
+    [1, 3, 5, 7, 2, 4, 6, 8]
+    >>> hex(int(pack_matrix(q).words[0, 0]) & 0xFFFFFFFF)
+    '0x86427531'
+    """
+    grid, shape = quantized.grid, tuple(quantized.codes.shape)
+    if not isinstance(grid, IntegerGrid):
+        raise ValueError(
+            f"grid {grid.name} is a codebook, and the kernels count equal steps; look "
+            "its values up with quantized.dequantize and multiply by those"
+        )
+    if quantized.input_scales is not None:
+        raise ValueError(
+            "input_scales are given, and words have no place for them; divide X by "
+            "them and pack dataclasses.replace(quantized, input_scales=None)"
+        )
+    block_size(grid.bits)
+    offset = 0 if grid.has_zeros else 2 ** (grid.bits - 1)
+    codes = quantized.codes.short() + offset
+    if codes.numel() and (codes.min() < 0 or codes.max() >= 2**grid.bits):
+        raise ValueError(
+            f"codes run from {codes.min() - offset} to {codes.max() - offset}; grid "
+            f"{grid.name} of {grid.bits} bits has {grid.low} to {grid.high}"
+        )
+    rows, _, g = group_shape(shape, quantized.granularity)
+    scales = quantized.scales
+    if not (isinstance(scales, Tensor) and scales.dtype == torch.float16):
+        scales = scale_values(scales).float()
+    zeros = quantized.zeros
+    if rows != shape[0]:  # one ruler for the whole tensor: every row gets its copy
+        g = shape[1]
+        scales = scales.expand(shape[0], 1)
+        zeros = None if zeros is None else zeros.expand(shape[0], 1)
+    if zeros is not None:
+        zeros = _pack_zeros(zeros, ZERO_BITS[grid.bits])
+    words = _pack_codes(codes, grid.bits)
+    return PackedMatrix(words, scales.contiguous(), zeros, grid.bits, g, shape)
+
+
+def unpack_matrix(
+    packed: PackedMatrix, rows: slice | None = None
+) -> UInt8[Tensor, "rows in"]:
+    """The codes 0 … 2^bits − 1 of these rows (all if None); of a symmetric grid they
+    come shifted by 2^(bits − 1).
+    """
+    bits = packed.bits
+    words = packed.words[rows or slice(None)]
+    halves = words.contiguous().view(torch.int16)  # (rows, n_blocks · 32)
+    halves = halves.view(len(words), words.shape[1] // 16, HALVES)
+    slices = [(halves >> bits * i) & (2**bits - 1) for i in range(16 // bits)]
+    codes = torch.stack(slices, 2).to(torch.uint8)  # (rows, n_blocks, fields, 32)
+    return codes.flatten(1)[:, : packed.shape[1]]
+
+
+def dequantize(
+    packed: PackedMatrix,
+    dtype: torch.dtype = torch.float32,
+    rows: slice | None = None,
+) -> Float[Tensor, "rows in"]:
+    """W_hat, or these rows of it: (codes − zeros) · scales, computed in float32
+    (float64 for float64). The same numbers as `QuantizedTensor.dequantize`.
+    """
+    work = torch.float64 if dtype == torch.float64 else torch.float32
+    rows = rows or slice(None)
+    codes = unpack_matrix(packed, rows).to(work)
+    zeros = 2.0 ** (packed.bits - 1)
+    if packed.zeros is not None:
+        n_groups = packed.scales.shape[1]
+        zeros = _unpack_zeros(packed.zeros[rows], ZERO_BITS[packed.bits], n_groups)
+        zeros = zeros.to(work)[:, :, None]
+    steps = split(codes, per_group(packed.group_size)) - zeros  # (rows, n_groups, g)
+    W_hat = steps * packed.scales[rows].to(work)[:, :, None]
+    return join(W_hat, tuple(codes.shape)).to(dtype)
+
+
+def _pack_codes(
+    codes: Integer[Tensor, "out in"], bits: int
+) -> Integer[Tensor, "out n_words"]:
+    out, width = codes.shape
+    n_blocks = -(-width // block_size(bits))
+    padded = torch.nn.functional.pad(codes, (0, n_blocks * block_size(bits) - width))
+    slices = padded.reshape(out, n_blocks, 16 // bits, HALVES)
+    halves = codes.new_zeros(out, n_blocks, HALVES)
+    for i in range(16 // bits):
+        halves |= slices[:, :, i] << bits * i
+    return halves.flatten(1).view(torch.int32)  # little endian: half 0 is the low one
+
+
+def _pack_zeros(
+    zeros: Integer[Tensor, "out n_groups"], width: int
+) -> UInt8[Tensor, "out zero_bytes"]:
+    per_byte = 8 // width
+    padded = torch.nn.functional.pad(zeros.int(), (0, -zeros.shape[1] % per_byte))
+    shifts = torch.arange(0, 8, width, device=zeros.device)
+    fields = padded.unflatten(1, (padded.shape[1] // per_byte, per_byte)) << shifts
+    return fields.sum(2).to(torch.uint8)  # (out, zero_bytes)
+
+
+def _unpack_zeros(
+    zeros: UInt8[Tensor, "rows zero_bytes"], width: int, n_groups: int
+) -> UInt8[Tensor, "rows n_groups"]:
+    shifts = torch.arange(0, 8, width, device=zeros.device)
+    fields = (zeros.int()[:, :, None] >> shifts) & (2**width - 1)
+    return fields.flatten(1)[:, :n_groups].to(torch.uint8)

@@ -1,0 +1,250 @@
+"""What did quantizing cost? Four answers, from the nearest to the weights to the user.
+
+    layer_error     how far the outputs of one matrix move
+    kl_and_flips    how far the model's predictions move, and how often its first choice
+    perplexity      how much worse it predicts text that it has not seen
+    accuracy        how much it still knows (in `probes.py`)
+
+Loss is counted in nats per token. Over documents d with nats L_d and tokens T_d
+
+    nats = sum L_d / sum T_d          perplexity = exp(nats)
+
+and its interval comes from drawing documents again, both sums together. Two models are
+compared on the same documents (`compare`): what makes a document hard cancels, so the
+interval of the difference is far narrower than either's own. Only test text is taken:
+a model looks better on what it was trained or calibrated on. Lesson 04.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import exp, inf
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from minquant import almanac
+from minquant.measure import windows
+from minquant.measure.intervals import Difference, bootstrap
+from minquant.measure.probes import accuracy, compare_accuracy
+from minquant.models.text import HasText
+
+__all__ = ["accuracy", "compare", "compare_accuracy", "kl_and_flips", "layer_error"]
+__all__ += ["Divergence", "LayerError", "Perplexity", "perfect_reader", "perplexity"]
+
+
+class LayerError(NamedTuple):
+    """How far a layer's outputs move: absolute, and as a share of their power."""
+
+    mean_squared: float
+    relative: float
+
+
+def layer_error(
+    W: Float[Tensor, "out in"], W_hat: Float[Tensor, "out in"], X: Float[Tensor, "n in"]
+) -> LayerError:
+    """Error of the outputs Y = X Wᵀ when W is replaced by W_hat.
+
+        mean_squared = mean((X (W_hat - W)ᵀ)²)
+        relative     = mean_squared / mean((X Wᵀ)²)
+
+    This is what GPTQ and AWQ minimise. Computed in float32. Lesson 04.
+    Raises ValueError if the shapes do not fit.
+
+    >>> W, X = torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, 5.0], [3.0, 5.0]])
+    >>> layer_error(W, torch.tensor([[1.0, 0.0]]), X)
+    LayerError(mean_squared=5.0, relative=0.25)
+    """
+    if W.shape != W_hat.shape or X.shape[-1] != W.shape[-1]:
+        raise ValueError(
+            f"W is {tuple(W.shape)}, W_hat {tuple(W_hat.shape)}, X {tuple(X.shape)}; "
+            "give W and W_hat (out, in), and X (n, in)"
+        )
+    X = X.float()
+    error = (X @ (W_hat.float() - W.float()).T).square().mean().item()
+    power = (X @ W.float().T).square().mean().item()
+    return LayerError(error, error / power if power else (inf if error else 0.0))
+
+
+@dataclass(frozen=True, eq=False)
+class Divergence:
+    """How far one model's predictions are from another's; sums over each document."""
+
+    document_kl: Float[Tensor, " d"]
+    document_flips: Float[Tensor, " d"]
+    document_tokens: Int[Tensor, " d"]
+
+    @property
+    def kl(self) -> float:
+        """Mean KL divergence in nats per token."""
+        return (self.document_kl.sum() / self.document_tokens.sum()).item()
+
+    @property
+    def flips(self) -> float:
+        """Share of tokens, 0 to 1, whose most likely prediction is another one."""
+        return (self.document_flips.sum() / self.document_tokens.sum()).item()
+
+    def interval(
+        self, what: str = "kl", level: float = 0.95, *, seed: int = 0
+    ) -> tuple[float, float]:
+        """The interval of `kl` or of `flips`, by drawing documents again."""
+        sums = {"kl": self.document_kl, "flips": self.document_flips}
+        if what not in sums:
+            raise ValueError(f"what is {what!r}; choose 'kl' or 'flips'")
+        return bootstrap(sums[what], self.document_tokens, level=level, seed=seed)
+
+    def __repr__(self) -> str:
+        d, tokens = len(self.document_kl), int(self.document_tokens.sum())
+        return (
+            f"KL {self.kl:.5f} nats/token, first choice flips {self.flips:.2%}; "
+            f"{tokens:,} tokens in {d:,} documents"
+        )
+
+
+def kl_and_flips(
+    reference: nn.Module,
+    model: nn.Module,
+    tokenizer: Any,
+    documents: Sequence[str | HasText],
+    *,
+    held_out: bool = True,
+    window: int | None = None,
+    stride: int | None = None,
+    progress: bool = True,
+) -> Divergence:
+    """How far `model` predicts from `reference`, at every token of documents.
+
+        KL = sum over words of p (log p - log q)      p: reference, q: model
+
+    It moves where perplexity stands still: a model can lose one thing and guess another
+    better. Documents are read as in `perplexity`, and the same is refused, and
+    vocabularies that differ.
+    """
+    read = windows.plan(
+        model, tokenizer, documents, held_out=held_out, window=window, stride=stride
+    )
+    sums = windows.sums(read, (reference, model), _divergence, progress=progress)
+    return Divergence(*sums, read.tokens)
+
+
+def _divergence(
+    reference: Float[Tensor, "n vocab"],
+    model: Float[Tensor, "n vocab"],
+    ids: Int[Tensor, " n"],
+) -> Float[Tensor, "2 n"]:
+    if reference.shape != model.shape:
+        raise ValueError(
+            f"reference knows {reference.shape[1]} tokens and model {model.shape[1]}; "
+            "compare two versions of one model"
+        )
+    p, q = reference.float().log_softmax(-1), model.float().log_softmax(-1)
+    kl = (p.exp() * (p - q)).sum(-1)
+    return torch.stack([kl, (p.argmax(-1) != q.argmax(-1)).float()])
+
+
+@dataclass(frozen=True, eq=False)
+class Perplexity:
+    """The loss of one model on some documents. `nats`: per token; `value`: exp of it.
+
+    documents: fingerprints; document_nats, document_tokens: sums over each document.
+    window, stride: in tokens, how documents longer than a window were read.
+    """
+
+    documents: tuple[int, ...]
+    document_nats: Float[Tensor, " d"]
+    document_tokens: Int[Tensor, " d"]
+    window: int
+    stride: int
+
+    @property
+    def nats(self) -> float:
+        """Mean loss in nats per token: all nats over all tokens."""
+        return (self.document_nats.sum() / self.document_tokens.sum()).item()
+
+    @property
+    def value(self) -> float:
+        """exp(nats): as unsure as an even choice among so many tokens."""
+        return exp(self.nats)
+
+    def interval(self, level: float = 0.95, *, seed: int = 0) -> tuple[float, float]:
+        """The interval of `nats`, by drawing documents again."""
+        tokens = self.document_tokens
+        return bootstrap(self.document_nats, tokens, level=level, seed=seed)
+
+    def __repr__(self) -> str:
+        d, tokens = len(self.documents), int(self.document_tokens.sum())
+        sure = " [{:.4f}, {:.4f}]".format(*self.interval()) if d > 1 else ""
+        return (
+            f"perplexity {self.value:.3f}, {self.nats:.4f} nats/token{sure}; "
+            f"{tokens:,} tokens in {d:,} documents, "
+            f"window {self.window}, stride {self.stride}"
+        )
+
+
+def perplexity(
+    model: nn.Module,
+    tokenizer: Any,
+    documents: Sequence[str | HasText],
+    *,
+    held_out: bool = True,
+    window: int | None = None,
+    stride: int | None = None,
+    progress: bool = True,
+) -> Perplexity:
+    """The loss of `model` on `documents`, every token after the first counted once.
+
+    A document longer than `window` tokens (default: the model's context, at most 2048)
+    is read in windows that begin `stride` tokens apart (default: half a window): what
+    two windows share is context in the second, so a token there sees at least
+    window - stride before it. Perplexities with different windows do not compare.
+
+    Raises ValueError for text that is not of the test split (unless held_out=False), a
+    stride outside 1..window - 1, a model in training mode.
+    """
+    read = windows.plan(
+        model, tokenizer, documents, held_out=held_out, window=window, stride=stride
+    )
+    (nats,) = windows.sums(read, (model,), _nats, progress=progress)
+    return Perplexity(read.documents, nats, read.tokens, read.window, read.stride)
+
+
+def _nats(logits: Float[Tensor, "n vocab"], ids: Int[Tensor, " n"]) -> Tensor:
+    return F.cross_entropy(logits.float(), ids, reduction="none")[None]  # (1, n)
+
+
+def perfect_reader(documents: Sequence[almanac.Document]) -> Perplexity:
+    """The best possible loss on documents of the almanac: exactly their own entropy.
+
+    `compare(perfect_reader(...), perplexity(...))` is what a model has still to learn.
+    """
+    tokens = torch.tensor([len(document.words) + 1 for document in documents])
+    entropy = torch.tensor([d.entropy for d in documents], dtype=torch.float64)
+    prints = tuple(almanac.fingerprint(d.text) for d in documents)
+    return Perplexity(prints, entropy, tokens, almanac.CONTEXT, almanac.CONTEXT)
+
+
+def compare(
+    a: Perplexity, b: Perplexity, *, level: float = 0.95, seed: int = 0
+) -> Difference:
+    """What `b` costs over `a` in nats per token, paired by document.
+
+    Raises ValueError unless both were measured on the same documents and tokens.
+    """
+    same = a.documents == b.documents
+    if not same or not torch.equal(a.document_tokens, b.document_tokens):
+        raise ValueError(
+            f"a ({len(a.documents)} documents) and b ({len(b.documents)}) were not "
+            "measured on the same text and tokens; give both the same documents"
+        )
+    cut = a.document_tokens.max() >= min(a.window, b.window)
+    if cut and (a.window, a.stride) != (b.window, b.stride):
+        raise ValueError(
+            f"a was read with window {a.window}, stride {a.stride}; b with {b.window}, "
+            f"{b.stride}; measure both alike"
+        )
+    more = b.document_nats - a.document_nats
+    low, high = bootstrap(more, a.document_tokens, level=level, seed=seed)
+    mean = (more.sum() / a.document_tokens.sum()).item()
+    return Difference(mean, low, high, level=level)

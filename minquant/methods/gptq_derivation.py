@@ -1,0 +1,211 @@
+"""From one weight to GPTQ: a derivation in four steps, each of which runs.
+
+Unlike RTN: when a weight is rounded, those not yet rounded move to make up for it. For
+one row w of W, a change δ of its weights changes the layer's outputs by
+
+    E(δ) = ‖X δᵀ‖² = δ H δᵀ              H = XᵀX (in, in), the same for every row
+
+1. One weight (Optimal Brain Surgeon; Hassibi & Stork 1993). Fix weight q at value v,
+   let the others move freely: minimise E under δ_q = v − w_q. By a Lagrange multiplier
+
+       δ = −e · H⁻¹[q, :] / H⁻¹[q, q]     e = w_q − v        E = e² / H⁻¹[q, q]
+
+2. One weight after another (OBQ; Frantar & Alistarh 2022). A fixed weight no longer
+   moves, so H loses its row and column q, and the inverse of what is left is H⁻¹ after
+   one step of Gaussian elimination:
+
+       H⁻¹ ← H⁻¹ − H⁻¹[:, q] H⁻¹[q, :] / H⁻¹[q, q]
+
+   OBQ takes the cheapest weight of each row first, so each row needs an H⁻¹ of its own.
+   In one order for all rows, say left to right, one H⁻¹ serves them all: O(in³) and not
+   O(out · in³). That costs little accuracy (GPTQ, step 1; Frantar et al. 2023).
+
+3. No elimination (GPTQ, step 3). The row of H⁻¹ that column j needs at its turn stands
+   ready in a Cholesky factor H⁻¹ = Uᵀ U, U upper triangular:
+
+       H⁻¹[j, j:] after j eliminations  =  U[j, j] · U[j, j:]
+
+4. Lazy batches (GPTQ, step 2). Push errors only to the columns of the same block, and
+   to all those beyond it in one matrix product when the block is done. The sums are the
+   same, and a machine multiplies matrices far faster than it adds outer products.
+
+Papers write w as a column, and H = 2XXᵀ with X (in, n): the 2 cancels in δ. They call
+H⁻¹'s row and entry [H_F⁻¹]_{q,:} and [H_F⁻¹]_{qq}, and e / U[j, j] the error Err.
+
+What is left out: damping, groups with scales of their own time, speed. `gptq.py` has
+them. Here all is float64 if W and H are. Lesson 06 grows these functions one by one.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor
+
+from minquant.numerics.grids import round_to_codes, value
+from minquant.numerics.groups import spread
+from minquant.numerics.scales import scale_values
+from minquant.numerics.tensor import QuantizedTensor
+
+# Rounds column j: weights (out,) and j in, codes (out,) and their values (out,) out.
+RoundColumn = Callable[[Tensor, int], tuple[Tensor, Tensor]]
+
+
+def obs_step(
+    w: Float[Tensor, " in"], H_inv: Float[Tensor, "in in"], q: int, v: float
+) -> tuple[Float[Tensor, " in"], float]:
+    """Fix weight q at v, move all others as well as they can; returns w and the cost E.
+
+    H_inv is the inverse of H = XᵀX, and E is in the units of ‖Xw‖². Hassibi and Stork
+    1993, for v = 0: there a weight is pruned. Lesson 06.
+
+    Two inputs that are nearly the same: what weight 0 loses, weight 1 gains.
+
+    >>> H_inv = torch.linalg.inv(torch.tensor([[1.0, 0.9], [0.9, 1.0]]))
+    >>> w, cost = obs_step(torch.tensor([0.3, 0.5]), H_inv, q=0, v=0.0)
+    >>> w, round(cost, 4)
+    (tensor([0.0000, 0.7700]), 0.0171)
+    """
+    e, d = w[q] - v, H_inv[q, q]
+    moved = w - e / d * H_inv[q]
+    moved[q] = v  # exactly, not but for a rounding
+    return moved, (e * e / d).item()
+
+
+def eliminate(H_inv: Float[Tensor, "in in"], q: int) -> Float[Tensor, "left left"]:
+    """The inverse of H without its row and column q, from the inverse of H.
+
+    One step of Gaussian elimination (Frantar and Alistarh 2022, lemma 1). Lesson 06.
+
+    >>> H = torch.tensor([[2.0, 1.0], [1.0, 4.0]])
+    >>> eliminate(torch.linalg.inv(H), 0)
+    tensor([[0.2500]])
+    """
+    left = [i for i in range(len(H_inv)) if i != q]
+    smaller = H_inv - torch.outer(H_inv[:, q], H_inv[q]) / H_inv[q, q]
+    return smaller[left][:, left]
+
+
+def inverse_cholesky(H: Float[Tensor, "in in"]) -> Float[Tensor, "in in"]:
+    """U, upper triangular, with H⁻¹ = Uᵀ U: all that GPTQ needs of H.
+
+    As in the paper: invert, then factor. Raises torch.linalg.LinAlgError unless H is
+    positive definite; add to its diagonal first.
+
+    >>> inverse_cholesky(torch.tensor([[0.25, 0.0], [0.0, 1.0]])).abs()
+    tensor([[2., 0.],
+            [0., 1.]])
+    """
+    H_inv = torch.cholesky_inverse(torch.linalg.cholesky(H))
+    return torch.linalg.cholesky(H_inv, upper=True)
+
+
+def rows_by_elimination(H: Float[Tensor, "in in"]) -> Iterator[Float[Tensor, " left"]]:
+    """For each column j its row of the inverse of H without all columns before j.
+
+    The first entry of a row is its diagonal: left = in − j. OBQ's way, O(in³) in all
+    for one order of columns, but every step rewrites the whole inverse. Lesson 06.
+    """
+    H_inv = torch.linalg.inv(H)
+    while len(H_inv):
+        yield H_inv[0]
+        H_inv = eliminate(H_inv, 0)
+
+
+def rows_by_cholesky(H: Float[Tensor, "in in"]) -> Iterator[Float[Tensor, " left"]]:
+    """The same rows, read from a factor that is made once: U[j, j] · U[j, j:].
+
+    GPTQ's step 3, "Cholesky reformulation". Lesson 06.
+    """
+    U = inverse_cholesky(H)
+    for j in range(len(U)):
+        yield U[j, j] * U[j, j:]
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """Where things stand after column j: what is fixed, and what was pushed right."""
+
+    column: int
+    codes: Integer[Tensor, "out done"]  # of the columns so far, j + 1 of them
+    error: Float[Tensor, " out"]  # e = w_j − ŵ_j, with w_j as it had become
+    pushed: Float[Tensor, "out left"]  # what the columns to the right have moved by
+    W: Float[Tensor, "out in"]  # W_hat up to column j, the moved weights beyond
+    cost: float  # what fixing column j added to ‖X(W_hat − W)ᵀ‖², summed over rows
+
+
+def steps(
+    W: Float[Tensor, "out in"],
+    rows: Iterable[Float[Tensor, " left"]],
+    round_column: RoundColumn,
+) -> Iterator[Step]:
+    """Round W column by column, push each error onto the rest; yields after each.
+
+    rows: those of `rows_by_elimination` (then this is OBQ in a fixed order) or of
+    `rows_by_cholesky` (then it is GPTQ); round_column: such as `rulers_of` gives. Each
+    Step holds copies, so it stays as it is. The costs add up to the layer's error.
+    """
+    W, done = W.clone(), []
+    for j, row in enumerate(rows):
+        codes, W_hat_j = round_column(W[:, j], j)
+        error = W[:, j] - W_hat_j
+        pushed = -torch.outer(error / row[0], row[1:])  # (out, in - j - 1)
+        W[:, j] = W_hat_j
+        W[:, j + 1 :] += pushed
+        done.append(codes)
+        cost = (error.square().sum() / row[0]).item()
+        yield Step(j, torch.stack(done, 1), error, pushed, W.clone(), cost)
+
+
+def lazy_batches(
+    W: Float[Tensor, "out in"],
+    H: Float[Tensor, "in in"],
+    round_column: RoundColumn,
+    block: int = 128,
+) -> tuple[Integer[Tensor, "out in"], Float[Tensor, "out in"]]:
+    """GPTQ in blocks of columns: codes and W_hat, those of `steps` but for rounding.
+
+    GPTQ's algorithm 1. Raises ValueError if block < 1. Lesson 06.
+    """
+    if block < 1:
+        raise ValueError(f"block is {block}; choose a number of columns, often 128")
+    U, W, done = inverse_cholesky(H), W.clone(), []
+    for a in range(0, W.shape[1], block):
+        b = min(a + block, W.shape[1])
+        errors = torch.zeros_like(W[:, a:b])  # (out, block): e / U[j, j]
+        for j in range(a, b):
+            codes, W_hat_j = round_column(W[:, j], j)
+            errors[:, j - a] = (W[:, j] - W_hat_j) / U[j, j]
+            W[:, j] = W_hat_j
+            W[:, j + 1 : b] -= torch.outer(errors[:, j - a], U[j, j + 1 : b])
+            done.append(codes)
+        W[:, b:] -= errors @ U[a:b, b:]  # what the block has waited with
+    return torch.stack(done, 1), W
+
+
+def rulers_of(quantized: QuantizedTensor) -> RoundColumn:
+    """Round a column by the rulers (scales and zeros) of a quantized matrix.
+
+    Give it what RTN made of W: its rulers stay as they are while W moves, as with
+    `static_groups` in `gptq.quantize_gptq`. Lesson 06.
+
+    >>> from minquant.numerics import grids, groups
+    >>> from minquant.methods import rtn
+    >>> W = torch.tensor([[7.0, 2.6]])
+    >>> round_column = rulers_of(rtn.quantize(W, grids.absmax(4), groups.PER_CHANNEL))
+    >>> round_column(torch.tensor([3.4]), 1)
+    (tensor([3], dtype=torch.int8), tensor([3.]))
+    """
+    q, shape = quantized, tuple(quantized.codes.shape)
+    scales = spread(scale_values(q.scales), shape, q.granularity)  # (out, in)
+    zeros = None if q.zeros is None else spread(q.zeros, shape, q.granularity)
+
+    def round_column(w: Tensor, j: int) -> tuple[Tensor, Tensor]:
+        """Codes and values of column j, whose weights are now w (out,)."""
+        scale, zero = scales[:, j].to(w.dtype), None if zeros is None else zeros[:, j]
+        codes = round_to_codes(w / scale, q.grid, zero)
+        worth = value(codes, q.grid, w.dtype)
+        return codes, (worth if zero is None else worth - zero) * scale
+
+    return round_column

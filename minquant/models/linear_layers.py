@@ -1,0 +1,153 @@
+"""Where a model keeps its matrices, and what they weigh. Knows torch alone.
+
+    decoder_blocks   the repeated layers: the list as long as the config says
+    linear_layers    the matrices in them, by name: what there is to quantize
+    weight_of        one of them as (out, in), however it lies in memory
+    size             bytes of a model: codes where there are codes, floats elsewhere
+
+In a Llama of L layers these are 7 L matrices: q, k, v and o of the attention; gate, up
+and down of the MLP. Embeddings, norms and the last projection (lm_head) are left out:
+in a large model they are few.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from minquant.numerics.tensor import QuantizedTensor
+
+Report = dict[str, QuantizedTensor]
+
+
+def decoder_blocks(model: nn.Module) -> nn.ModuleList:
+    """The decoder layers of a model: its list of as many modules as its config says.
+
+    Raises ValueError if it has no such list.
+    """
+    depth = model.config.num_hidden_layers
+    for module in model.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == depth:
+            return module
+    raise ValueError(
+        f"model {type(model).__name__} has no list of {depth} decoder layers; give a "
+        "causal language model such as Llama, Qwen, OPT or GPT-2"
+    )
+
+
+def linear_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """The linear layers inside the decoder layers by name, in the model's order.
+
+    Never lm_head nor embeddings. GPT-2's Conv1D, a linear layer whose weight lies
+    transposed, counts: `weight_of` gives either's matrix.
+    """
+    inside = {id(m) for block in decoder_blocks(model) for m in block.modules()}
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if id(module) in inside and is_linear(module)
+    }
+
+
+def layers_in(
+    block: nn.Module, layers: Mapping[str, nn.Module]
+) -> dict[str, nn.Module]:
+    """Those of the layers that stand in this block, by name."""
+    inside = set(block.modules())
+    return {name: layer for name, layer in layers.items() if layer in inside}
+
+
+def is_linear(module: nn.Module) -> bool:
+    """Whether a module is a linear layer: torch's, or GPT-2's Conv1D."""
+    return isinstance(module, nn.Linear) or _is_conv1d(module)
+
+
+def _is_conv1d(module: nn.Module) -> bool:
+    return type(module).__name__ == "Conv1D" and hasattr(module, "nf")
+
+
+def weight_of(layer: nn.Module) -> Float[Tensor, "out in"]:
+    """A layer's weights as (out, in): a view, so what is written there stays."""
+    weight = layer.weight.detach()
+    return weight.T if _is_conv1d(layer) else weight
+
+
+def distinct(
+    model: nn.Module, layers: dict[str, nn.Module]
+) -> tuple[dict[str, nn.Module], dict[str, str]]:
+    """The layers without those that share an earlier one's weight, and for every name
+    the one it shares with (itself, most often).
+
+    Raises ValueError if a weight also serves outside the linear layers.
+    """
+    first: dict[int, str] = {}
+    for name, layer in layers.items():
+        first.setdefault(id(layer.weight), name)
+    inside = {id(layer) for layer in linear_layers(model).values()}
+    for name, module in model.named_modules():
+        for weight in module.parameters(recurse=False):
+            if id(module) not in inside and id(weight) in first:
+                raise ValueError(
+                    f"model shares the weight of {first[id(weight)]} with {name}, "
+                    "which is not to be quantized; leave the layer out with only="
+                )
+    first_of = {name: first[id(layer.weight)] for name, layer in layers.items()}
+    return {name: layers[name] for name in first.values()}, first_of
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a model weighs: bytes of the quantized layers, and of all else."""
+
+    quantized: int
+    elsewhere: int
+    layers: int
+    weights: int  # in the quantized layers
+
+    @property
+    def total(self) -> int:
+        """All bytes."""
+        return self.quantized + self.elsewhere
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Bits per weight of the quantized layers, with scales and zeros."""
+        return 8 * self.quantized / self.weights if self.weights else float("nan")
+
+    def __repr__(self) -> str:
+        text = f"{self.total / 1e6:.3f} MB"
+        if self.layers:
+            text += (
+                f" = {self.quantized / 1e6:.3f} in {self.layers} quantized layers "
+                f"({self.bits_per_weight:.2f} bits per weight) "
+                f"+ {self.elsewhere / 1e6:.3f} elsewhere"
+            )
+        return text
+
+
+def size(
+    model: nn.Module,
+    report: Report | None = None,
+    *,
+    dtype: torch.dtype | None = torch.float16,
+) -> Size:
+    """Bytes of a model: the matrices in `report` by their codes, scales and zeros, all
+    else as if stored in `dtype` (None: in its own). What is shared counts once.
+
+    Raises ValueError if the report names a layer that the model does not have.
+    """
+    report = report or {}
+    layers = linear_layers(model)
+    for name in report:
+        if name not in layers:
+            raise ValueError(f"report names {name!r}, but model has no such layer")
+    coded = {id(layers[name].weight): q for name, q in report.items()}
+    rest = [p for p in model.parameters() if id(p) not in coded]
+    return Size(
+        quantized=sum(q.nbytes for q in coded.values()),
+        elsewhere=sum(p.numel() * (dtype or p.dtype).itemsize for p in rest),
+        layers=len(coded),
+        weights=sum(q.codes.numel() for q in coded.values()),
+    )

@@ -1,0 +1,1 @@
+"""What several tests need: small models, a seeded layer, a browser."""

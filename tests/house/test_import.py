@@ -1,0 +1,95 @@
+"""What an import costs and brings, and what an installed copy holds."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import pytest
+from helpers.colab_pins import ROOT
+
+from benchmarks import import_time
+
+HEAVY = {"triton", "transformers", "huggingface_hub", "ipywidgets", "IPython"}
+OWNERS = ("kernels", "widget")  # the modules whose work these packages are
+MODULES = sorted(path.stem for path in (ROOT / "minquant").glob("[!_]*.py"))
+
+
+def brings(*modules):
+    """The heavy packages in memory after these imports, in a fresh interpreter."""
+    said = "import json, sys\n" + "".join(f"import {name}\n" for name in modules)
+    said += "print(json.dumps(list(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", said], cwd=ROOT, capture_output=True, check=True
+    )
+    return HEAVY & set(json.loads(done.stdout))
+
+
+def test_the_package_alone_brings_nothing_heavy():
+    assert brings("minquant") == set()
+
+
+def test_no_module_brings_what_only_its_owner_needs():
+    """`model` imports transformers when it is called, not before."""
+    light = [name for name in MODULES if not name.startswith(OWNERS)]
+    assert brings(*(f"minquant.{name}" for name in light)) <= brings("torch")
+
+
+def test_a_heavy_package_would_be_seen():
+    assert "IPython" in brings("minquant", "IPython")
+
+
+def test_the_benchmark_measures_an_import():
+    took = import_time.medians(["pass", "import time; time.sleep(0.2)"], times=1)
+    assert took["pass"] < 0.2 <= took["import time; time.sleep(0.2)"]
+
+
+@pytest.mark.parametrize(
+    ("torch", "ours", "judged"),
+    [(2.0, 2.29, True), (2.0, 2.31, False), (2.0, 1.9, True)],
+)
+def test_the_benchmark_allows_three_tenths_of_a_second_over_torch(torch, ours, judged):
+    assert import_time.within(torch, ours) is judged
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """What pip would install, unpacked: built from copies, so no old file gets in."""
+    folder = tmp_path_factory.mktemp("wheel")
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder)
+    for name in ("minquant", "data"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"]
+    build += ["--no-build-isolation", "--no-index", "--disable-pip-version-check"]
+    done = subprocess.run(
+        [*build, "."], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (made,) = folder.glob("minquant-*.whl")
+    zipfile.ZipFile(made).extractall(folder / "site")
+    return folder / "site"
+
+
+def test_an_installed_copy_has_every_module(wheel):
+    assert (
+        sorted(path.stem for path in (wheel / "minquant").glob("[!_]*.py")) == MODULES
+    )
+
+
+def test_an_installed_copy_has_the_model_and_finds_it(wheel):
+    files = {"config.json", "model.safetensors", "tokenizer.json"}
+    assert files <= {path.name for path in (wheel / "minquant/data/almanac").iterdir()}
+    ask = "from minquant import almanac; print(almanac.DIRECTORY)"
+    done = subprocess.run(
+        [sys.executable, "-c", ask],
+        env={**os.environ, "PYTHONPATH": str(wheel)},
+        cwd=wheel,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == str(wheel / "minquant/data/almanac")

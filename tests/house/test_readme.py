@@ -1,0 +1,128 @@
+"""The README keeps its word: its example prints what it says, its links lead somewhere.
+
+python tests/test_readme.py --update      # print the example's output into it anew
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "notebooks"))  # for --update, where pytest is not
+import build  # noqa: E402
+import nbformat  # noqa: E402
+
+README = ROOT / "README.md"
+TEXT = README.read_text()
+EXAMPLE = re.compile(r"```python\n(.*?)```\n\n```text\n(.*?)```", re.DOTALL)
+COURSE = TEXT.partition("## The course\n")[2].partition("\n## ")[0]
+LESSONS = re.findall(r"^\| (\d\d) \| (.+?) \| .+ \|$", COURSE, re.MULTILINE)
+LINK = re.compile(r"\[(.+)\]\(notebooks/(\w+\.ipynb)\)")
+PAGES = [README, *sorted(ROOT.glob("*/README.md"))]
+
+
+def printed(code):
+    """What the example prints: offline, in a fresh interpreter, a warning an error."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env={**os.environ, **build.OFFLINE},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+def update():
+    """Write what the example prints today into the README."""
+    code, _ = EXAMPLE.search(TEXT).groups()
+    output = printed(code)
+    shown = f"```python\n{code}```\n\n```text\n{output}```"
+    README.write_text(EXAMPLE.sub(lambda _: shown, TEXT))
+    print(output, end="")
+
+
+def title(path):
+    """A notebook's own title: its first heading, without a number."""
+    first = nbformat.read(path, as_version=4).cells[0].source
+    return re.match(r"# (?:\d\d\W+)?(.+)", first)[1].strip()
+
+
+def test_there_is_one_example_and_it_prints_what_the_page_says():
+    ((code, output),) = EXAMPLE.findall(TEXT)
+    assert printed(code) == output
+
+
+def test_the_example_is_of_a_size_to_be_read_at_a_glance():
+    ((code, _),) = EXAMPLE.findall(TEXT)
+    assert len([line for line in code.splitlines() if line]) <= 12
+    assert max(map(len, code.splitlines())) <= 88
+
+
+def test_the_course_has_thirteen_lessons_in_order():
+    assert [number for number, _ in LESSONS] == [f"{n:02}" for n in range(13)]
+
+
+def test_the_lessons_that_exist_are_linked_and_only_they():
+    linked = [(n, link[2]) for n, cell in LESSONS if (link := LINK.fullmatch(cell))]
+    assert [name for _, name in linked] == [path.name for path in build.lessons()]
+    assert all(name.startswith(n) for n, name in linked)
+
+
+def test_a_lesson_without_a_notebook_says_so():
+    unlinked = [cell for _, cell in LESSONS if not LINK.fullmatch(cell)]
+    assert [cell for cell in unlinked if not cell.endswith(", *in preparation*")] == []
+
+
+def test_a_lesson_has_one_title_here_and_there():
+    here = {name: said for said, name in LINK.findall(COURSE)}
+    assert here == {path.name: title(path) for path in build.lessons()}
+
+
+def test_every_command_is_one_of_the_makefile():
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    named = re.findall(r"(?:^|`)make ([a-z-]+)", TEXT, re.MULTILINE)
+    assert {"lab", "test"} <= set(named) <= set(targets)
+
+
+def test_every_link_leads_to_a_file():
+    broken = []
+    for page in PAGES:
+        places = re.findall(r'\]\(([^)#]+)\)|src="([^"]+)"', page.read_text())
+        for place in map("".join, places):
+            if not place.startswith("https://") and not (page.parent / place).exists():
+                broken.append(f"{page.relative_to(ROOT)}: {place}")
+    assert broken == []
+
+
+def test_it_shows_two_pictures_and_they_are_the_lessons_own():
+    text, files = build.illustrate(TEXT)
+    assert len(files) == 2
+    assert text == TEXT, "the alt texts changed: make readme"
+    old = [name for name, data in files.items() if (ROOT / name).read_bytes() != data]
+    assert old == [], "these changed: make readme"
+
+
+def test_every_picture_has_words():
+    pictures = re.findall(r"<img [^>]*>|!\[[^\]]*\]", TEXT)
+    assert [p for p in pictures if not re.search(r'alt="[^"]{20,}"', p)] == []
+
+
+def test_no_address_is_given_that_nobody_chose():
+    """The page says what to do with an address; it does not make one up."""
+    assert set(re.findall(r"https?://[^\s)`]*", TEXT)) <= {"https://…"}
+
+
+def test_the_benchmarks_page_lists_the_benchmarks():
+    listed = re.findall(
+        r"^\| \[`(\w+)\.py`\]", (ROOT / "benchmarks/README.md").read_text(), re.M
+    )
+    assert sorted(listed) == sorted(p.stem for p in (ROOT / "benchmarks").glob("*.py"))
+
+
+if __name__ == "__main__" and sys.argv[1:] == ["--update"]:
+    update()

@@ -1,0 +1,512 @@
+"""A whole model: loaded offline, quantized layer by layer, and never left in pieces."""
+
+import functools
+import inspect
+import subprocess
+import sys
+
+import pytest
+import torch
+import tqdm.std
+from helpers import tiny
+
+from minquant import almanac
+from minquant.methods import awq, gptq, rtn
+from minquant.models import quantize
+from minquant.models.linear_layers import decoder_blocks, linear_layers, weight_of
+from minquant.numerics import grids
+
+int4 = functools.partial(rtn.quantize, grid=grids.zero_point(4))
+int2 = functools.partial(rtn.quantize, grid=grids.zero_point(2))
+
+
+@pytest.fixture
+def batches():
+    """Calibration batches of three lengths."""
+    texts = tiny.texts_of("calibration", 12)
+    return quantize.calibration_batches(tiny.tokenizer(), texts, batch=5)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A tiny model in a folder, as Hugging Face saves it."""
+    tiny.model().save_pretrained(tmp_path)
+    tiny.tokenizer().save_pretrained(tmp_path)
+    return tmp_path
+
+
+class Recorder:
+    """A method that needs X, keeps each one in order, and quantizes coarsely."""
+
+    def __init__(self):
+        self.seen = []
+
+    def __call__(self, W, X):
+        self.seen.append(X.clone())
+        return int2(W)
+
+
+def inputs_of(network, batches):
+    """What each linear layer of a model gets in its own forward pass, all rows."""
+    rows = {name: [] for name in linear_layers(network)}
+    hooks = [
+        layer.register_forward_pre_hook(
+            lambda _, args, name=name: rows[name].append(args[0].flatten(0, -2))
+        )
+        for name, layer in linear_layers(network).items()
+    ]
+    for ids in batches:
+        network(input_ids=ids)
+    for hook in hooks:
+        hook.remove()
+    return {name: torch.cat(found) for name, found in rows.items()}
+
+
+def test_a_method_without_needs_becomes_every_layers_weight():
+    network = tiny.model()
+    before = {name: weight_of(m).clone() for name, m in linear_layers(network).items()}
+    report = quantize.quantize_(network, int4, progress=False)
+    assert list(report) == list(before)
+    for name, layer in linear_layers(network).items():
+        expected = int4(before[name])
+        assert torch.equal(report[name].codes, expected.codes)
+        assert torch.equal(weight_of(layer), expected.dequantize())
+
+
+def test_all_else_is_left_alone():
+    network, twin = tiny.model(), tiny.model()
+    quantize.quantize_(network, int2)
+    matrices = {id(layer.weight) for layer in linear_layers(network).values()}
+    for new, old in zip(network.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(new, old) == (id(new) not in matrices)
+
+
+@pytest.mark.parametrize("kind", tiny.CONFIGS)
+def test_each_layer_is_calibrated_on_what_the_quantized_model_feeds_it(kind, batches):
+    network, method = tiny.model(kind), Recorder()
+    report = quantize.quantize_(network, method, calibration=batches, progress=False)
+    inputs = inputs_of(
+        network, batches
+    )  # of the finished model: what came before stays
+    order = sorted(report, key=lambda name: list(report).index(name))
+    assert len(method.seen) == len(order)
+    left = list(method.seen)
+    for name in order:  # methods see layers in the order of the forward pass
+        match = [i for i, X in enumerate(left) if same(X, inputs[name])]
+        assert match, f"{name} was calibrated on other inputs"
+        left.pop(match[0])
+
+
+@pytest.mark.parametrize("kind", ["Llama", "Gemma3Text", "GPT2", "Phi"])
+def test_float_inputs_are_those_of_the_model_as_it_was(kind, batches):
+    network, method = tiny.model(kind), Recorder()
+    inputs = inputs_of(network, batches)
+    quantize.quantize_(network, method, calibration=batches, float_inputs=True)
+    left = list(method.seen)
+    for X in inputs.values():
+        left.pop(next(i for i, seen in enumerate(left) if same(seen, X)))
+    assert not left
+
+
+def same(a, b):
+    """Equal but for the rounding of products of float32 in another order."""
+    return a.shape == b.shape and torch.allclose(a, b.to(a.dtype), rtol=1e-3, atol=1e-4)
+
+
+def test_h_is_the_gram_matrix_of_x(batches):
+    xs, hs = [], []
+
+    def takes_x(W, X):
+        xs.append(X)
+        return int4(W)
+
+    def takes_h(W, H):
+        hs.append(H)
+        return int4(W)
+
+    for method in (takes_x, takes_h):
+        quantize.quantize(tiny.model(), method, calibration=batches)
+    assert len(xs) == len(hs) == 14
+    for X, H in zip(xs, hs, strict=True):
+        torch.testing.assert_close(H, (X.T @ X).to(H), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "groups_of"),
+    [
+        ("Llama", [3, 1, 2, 1]),
+        ("GPT2", [1, 1, 1, 1]),
+        ("Phi", [4, 1, 1]),
+        ("OPT", [3, 1, 1, 1]),
+    ],
+)
+def test_a_method_of_ws_gets_all_matrices_that_share_an_input(kind, groups_of, batches):
+    sizes = []
+
+    def together(Ws, X):
+        sizes.append(len(Ws))
+        assert all(W.shape[1] == X.shape[1] for W in Ws)
+        return [int4(W) for W in Ws]
+
+    report = quantize.quantize_(tiny.model(kind), together, calibration=batches)
+    assert sizes == 2 * groups_of
+    assert len(report) == 2 * sum(groups_of)
+
+
+def test_a_method_that_ignores_its_input_ends_as_the_one_without(batches):
+    plain, _ = quantize.quantize(tiny.model(), int4)
+    for method in (lambda W, X: int4(W), lambda Ws: [int4(W) for W in Ws]):
+        walked, _ = quantize.quantize(tiny.model(), method, calibration=batches)
+        pairs = zip(plain.parameters(), walked.parameters(), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_quantize_copies_and_leaves_the_original(batches):
+    network, untouched = tiny.model(), tiny.model()
+    twin, report = quantize.quantize(network, lambda W, H: int2(W), calibration=batches)
+    pairs = zip(network.parameters(), untouched.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    assert torch.equal(
+        twin.model.layers[1].mlp.up_proj.weight,
+        report["model.layers.1.mlp.up_proj"].dequantize(),
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_keep_their_dtype(dtype, batches):
+    network = tiny.model(dtype=dtype)
+    report = quantize.quantize_(network, lambda W, H: int4(W), calibration=batches)
+    for name, layer in linear_layers(network).items():
+        assert layer.weight.dtype == dtype
+        assert torch.equal(layer.weight, report[name].dequantize().to(dtype))
+
+
+def test_only_names_what_is_quantized(batches):
+    network = tiny.model()
+    for only in ("mlp", ["model.layers.1.self_attn.q_proj"], r"layers\.0.*[qk]_proj"):
+        _, report = quantize.quantize(network, int4, only=only)
+        assert len(report) == {"mlp": 6, r"layers\.0.*[qk]_proj": 2}.get(str(only), 1)
+    sizes = []
+
+    def together(Ws, X):
+        sizes.append(len(Ws))
+        return [int4(W) for W in Ws]
+
+    quantize.quantize(network, together, calibration=batches, only="[qk]_proj|down")
+    assert sizes == [2, 1, 2, 1]
+    with pytest.raises(ValueError, match="only='lm_head' names no layer; the linear"):
+        quantize.quantize(network, int4, only="lm_head")
+    with pytest.raises(ValueError, match=r"names \['up'\]"):
+        quantize.quantize(network, int4, only=["up"])
+
+
+def test_shared_weights_are_quantized_once_and_reported_twice(batches):
+    network = tiny.model()
+    first, second = (network.model.layers[i].mlp.up_proj for i in (0, 1))
+    second.weight = first.weight
+    method = Recorder()
+    report = quantize.quantize_(network, method, calibration=batches)
+    names = ("model.layers.0.mlp.up_proj", "model.layers.1.mlp.up_proj")
+    assert report[names[0]] is report[names[1]]
+    assert len(method.seen) == 13 and len(report) == 14
+    assert second.weight is first.weight
+
+
+def test_an_interruption_leaves_each_layer_old_or_new(batches):
+    network, before = tiny.model(), tiny.model()
+    calls = []
+
+    def interrupted(W, X):
+        calls.append(0)
+        if len(calls) == 9:
+            raise KeyboardInterrupt
+        return int2(W)
+
+    with pytest.raises(KeyboardInterrupt):
+        quantize.quantize_(network, interrupted, calibration=batches)
+    new = 0
+    for old, layer in zip(
+        linear_layers(before).values(), linear_layers(network).values(), strict=True
+    ):
+        changed = not torch.equal(layer.weight, old.weight)
+        expected = int2(old.weight).dequantize() if changed else old.weight
+        assert torch.equal(layer.weight, expected)
+        new += changed
+    assert new == 7  # the first block; of q, k, v none is written before all are made
+    assert not any(m._forward_pre_hooks for m in network.modules())
+    assert not any(m._forward_hooks for m in network.modules())
+    network(input_ids=batches[0])  # and it still runs
+
+
+METHODS = {
+    "rtn": int4,
+    "gptq": functools.partial(gptq.quantize_gptq, grid=grids.zero_point(4)),
+    "awq": functools.partial(
+        awq.quantize_awq_shared, grid=grids.zero_point(4), ratios=(0, 0.5), clip=None
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", tiny.CONFIGS)
+@pytest.mark.parametrize("name", METHODS)
+def test_every_family_by_every_method_holds_what_its_report_says(kind, name, batches):
+    network = tiny.model(kind)
+    report = quantize.quantize_(network, METHODS[name], calibration=batches)
+    layers = linear_layers(network)
+    assert list(report) == list(layers)
+    for name, layer in layers.items():
+        assert torch.equal(weight_of(layer), report[name].dequantize())
+    assert network(input_ids=batches[0]).logits.isfinite().all()
+
+
+class Stops:
+    """A method that raises an error the k-th time that it is called."""
+
+    def __init__(self, method, k):
+        self.method, self.k, self.calls = method, k, 0
+        self.__signature__ = inspect.signature(method)
+
+    def __call__(self, *given, **named):
+        self.calls += 1
+        if self.calls == self.k:
+            raise KeyboardInterrupt
+        return self.method(*given, **named)
+
+
+@pytest.mark.parametrize("kind", ["Llama", "GPT2", "Phi"])
+@pytest.mark.parametrize("name", METHODS)
+def test_interrupted_work_goes_on_and_ends_as_if_it_had_not_been(kind, name, batches):
+    whole = tiny.model(kind)
+    expected = quantize.quantize_(whole, METHODS[name], calibration=batches)
+    for k in (1, 3, 6):
+        network, report = tiny.model(kind), {}
+        stops = Stops(METHODS[name], k)
+        options = {"calibration": batches, "report": report, "progress": False}
+        with pytest.raises(KeyboardInterrupt):
+            quantize.quantize_(network, stops, **options)
+        before = len(report)
+        assert before < len(expected)
+        stops.k = 0
+        made = quantize.quantize_(network, stops, **options)
+        assert list(made) == list(expected) and made.keys() == report.keys()
+        for layer in expected:
+            assert torch.equal(made[layer].codes, expected[layer].codes)
+        pairs = zip(whole.parameters(), network.parameters(), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_stopped_between_two_writes_of_one_group_it_goes_on_too(batches, monkeypatch):
+    whole = tiny.model()
+    together = METHODS["awq"]
+    quantize.quantize_(whole, together, calibration=batches)
+    network, report, writes = tiny.model(), {}, []
+
+    class Bar(tqdm.std.tqdm):
+        def update(self, n=1):
+            writes.append(n)
+            if len(writes) == 3:  # 0 at the start, q, and now k: v is not written
+                raise KeyboardInterrupt
+
+    options = {"calibration": batches, "report": report}
+    with monkeypatch.context() as patch:
+        patch.setattr(quantize, "tqdm", Bar)
+        with pytest.raises(KeyboardInterrupt):
+            quantize.quantize_(network, together, **options)
+    assert len(report) == 3
+    v = network.model.layers[0].self_attn.v_proj.weight
+    assert torch.equal(v, tiny.model().model.layers[0].self_attn.v_proj.weight)
+    quantize.quantize_(network, together, **options)
+    pairs = zip(whole.parameters(), network.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_a_copy_goes_on_from_the_report_of_an_interrupted_one(batches):
+    expected, _ = quantize.quantize(tiny.model(), METHODS["gptq"], calibration=batches)
+    report, stops = {}, Stops(METHODS["gptq"], 9)
+    for _ in range(2):
+        try:
+            twin, _ = quantize.quantize(
+                tiny.model(), stops, calibration=batches, report=report
+            )
+        except KeyboardInterrupt:
+            assert len(report) == 7
+    pairs = zip(expected.parameters(), twin.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_a_report_lets_two_methods_share_a_model():
+    network, report = tiny.model(), {}
+    quantize.quantize_(network, int2, only="mlp", report=report)
+    both = quantize.quantize_(network, int4, report=report)
+    assert len(both) == 14 and both.keys() == report.keys()
+    for name, q in both.items():
+        assert q.grid == grids.zero_point(2 if "mlp" in name else 4)
+
+
+def test_a_report_that_does_not_fit_is_refused_and_nothing_changes(batches):
+    network, before = tiny.model(), tiny.model()
+    other = quantize.quantize_(tiny.model(intermediate_size=64), int4)
+    with pytest.raises(ValueError, match=r"report holds '.*gate_proj' \(64, 32\), but"):
+        quantize.quantize_(network, int4, report=dict(other))
+    mine = quantize.quantize_(tiny.model(), int4, only="mlp")
+    with pytest.raises(ValueError, match="report holds 6 layers, but with float_in"):
+        quantize.quantize_(
+            network,
+            METHODS["gptq"],
+            calibration=batches,
+            report=mine,
+            float_inputs=True,
+        )
+    pairs = zip(network.parameters(), before.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize(
+    ("method", "error", "message"),
+    [
+        (
+            lambda W, X: int4(W),
+            ValueError,
+            "method needs X, but calibration is None; pass",
+        ),
+        (
+            lambda W, H, X: W,
+            ValueError,
+            "method needs H and X, but calibration is None",
+        ),
+        (lambda Ws: Ws, ValueError, "needs to know which layers share an input, but"),
+        (
+            rtn.quantize,
+            ValueError,
+            r"also needs grid, .* functools.partial\(method, grid=",
+        ),
+        (lambda: 0, TypeError, "its first parameter should be W"),
+        (
+            lambda W: W,
+            TypeError,
+            "method returned a Tensor for model.layers.0.self_attn.q",
+        ),
+        (
+            lambda W: int4(W[:, :16]),
+            ValueError,
+            r"\(32, 32\) a matrix \(32, 16\) that does",
+        ),
+    ],
+)
+def test_a_method_that_does_not_fit_is_named_and_nothing_changes(
+    method, error, message
+):
+    network, before = tiny.model(), tiny.model()
+    with pytest.raises(error, match=message):
+        quantize.quantize_(network, method)
+    pairs = zip(network.parameters(), before.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_weights_that_overflow_their_dtype_are_refused():
+    network = tiny.model(dtype=torch.float16)
+    with pytest.raises(
+        ValueError, match="is not finite in torch.float16; check the sc"
+    ):
+        quantize.quantize_(network, lambda W: int4(W.float() * 1e6))
+
+
+@pytest.mark.parametrize("progress", [True, False])
+def test_the_bar_counts_layers_and_can_be_silenced(progress, capsys, monkeypatch):
+    def eager(**options):  # without the delay that spares short work a bar
+        return tqdm.std.tqdm(**{**options, "delay": 0})
+
+    monkeypatch.setattr(quantize, "tqdm", eager)
+    quantize.quantize_(tiny.model(), int4, progress=progress)
+    assert ("14/14" in capsys.readouterr().err) == progress
+
+
+def test_the_bar_shows_the_mean_error_of_the_layers_so_far(batches, monkeypatch):
+    said = []
+
+    class Bar(tqdm.std.tqdm):
+        def set_postfix(self, **shown):
+            said.append(float(shown["error"]))
+
+    monkeypatch.setattr(quantize, "tqdm", Bar)
+    network, seen = tiny.model(), []
+
+    def method(W, X):
+        D = int2(W).dequantize() - W
+        seen.append(((X @ D.T).norm() / (X @ W.T).norm()).square().item())
+        return int2(W)
+
+    quantize.quantize_(network, method, calibration=batches)
+    assert len(said) == 8  # groups
+    means = [sum(seen[:k]) / k for k in (3, 4, 6, 7, 10, 11, 13, 14)]
+    assert said == pytest.approx(means, rel=0.01)  # two decimals are shown
+
+
+def test_a_local_folder_loads_without_gradients_or_dropout(folder):
+    network, tokenizer = quantize.load(folder, dtype=torch.bfloat16)
+    assert not network.training
+    assert not any(p.requires_grad for p in network.parameters())
+    assert {p.dtype for p in network.parameters()} == {torch.bfloat16}
+    assert tokenizer("a b")["input_ids"] == [1, 4, 5, 2]
+    again, _ = quantize.load(str(folder))
+    assert torch.equal(again.lm_head.weight, tiny.model().lm_head.weight)
+
+
+def test_a_folder_with_pickles_alone_is_refused(folder):
+    (folder / "model.safetensors").unlink()
+    torch.save(tiny.model().state_dict(), folder / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="gives no model with safetensors"):
+        quantize.load(folder)
+
+
+def test_code_that_comes_with_a_model_is_not_run(folder):
+    (folder / "trap.py").write_text("raise SystemExit('ran')")
+    config = (folder / "config.json").read_text()
+    trap = '{"auto_map": {"AutoConfig": "trap.Config"}, "model_type": "trapped",'
+    (folder / "config.json").write_text(
+        config.replace("{", trap, 1).replace('"llama"', '"x"')
+    )
+    with pytest.raises(ValueError, match="gives no model"):
+        quantize.load(folder)
+
+
+def test_offline_the_error_names_the_cache_and_the_bundled_model(tmp_path):
+    run = "from minquant import model; model.load('someone/some-model')"
+    done = subprocess.run(
+        [sys.executable, "-c", run],
+        env={
+            "HF_HOME": str(tmp_path),
+            "HF_HUB_OFFLINE": "1",
+            "PYTHONPATH": ":".join(sys.path),
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    last = done.stderr.strip()
+    assert "ValueError: name 'someone/some-model' gives no model" in last
+    assert str(tmp_path / "hub") in last
+    assert "load('almanac')" in last
+
+
+def test_importing_the_package_brings_no_transformers():
+    run = (
+        "import sys, minquant, minquant.model; sys.exit('transformers' in sys.modules)"
+    )
+    env = {"PYTHONPATH": ":".join(sys.path)}
+    assert subprocess.run([sys.executable, "-c", run], env=env).returncode == 0
+
+
+@pytest.mark.skipif(
+    not (almanac.DIRECTORY / "model.safetensors").exists(),
+    reason="data/almanac has no trained model yet",
+)
+def test_the_bundled_model_loads_by_default_and_goes_on_with_a_text():
+    network, tokenizer = quantize.load()
+    document = almanac.documents("test", 1)[0]
+    said = quantize.generate(network, tokenizer, " ".join(document.words[:20]), 5)
+    assert said == quantize.generate(
+        network, tokenizer, " ".join(document.words[:20]), 5
+    )
+    assert 0 < len(said.split()) <= 5
+    assert len(decoder_blocks(network)) == network.config.num_hidden_layers
