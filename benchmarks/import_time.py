@@ -22,8 +22,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 ALLOWED = 0.3  # seconds over `import torch`
 TORCH = "import torch"
-JUDGED = (TORCH, "import minquant", "from minquant import model, rtn")
-BESIDE = ("from minquant import figures", "from minquant import widgets")
+JUDGED = (TORCH, "import minquant", "from minquant import load, quantize_rtn")
+BESIDE = (
+    "from minquant.course.drawing import figures",
+    "from minquant.course.live import dashboard",
+)
 _CLOCK = (
     "import time; start = time.perf_counter(); {}; print(time.perf_counter() - start)"
 )

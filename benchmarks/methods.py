@@ -82,10 +82,10 @@ def small(layer: fixture.Layer) -> Iterator[Case]:
     """All methods on the layer of 512 × 1024."""
     W, X, H = layer.W, layer.X_calibration, gram(layer.X_calibration)
     (int4, g128), row, g64 = INT4, groups.PER_CHANNEL, groups.per_group(64)
-    plain = partial(rtn.quantize, W, **FP32)
+    plain = partial(rtn.quantize_rtn, W, **FP32)
     gptq = partial(quantize_gptq, W, H, granularity=g128, **FP32)
     awq = partial(quantize_awq, W, X, *INT4, **FP32)
-    nf4 = partial(rtn.quantize, W, grids.NF4, g64)
+    nf4 = partial(rtn.quantize_rtn, W, grids.NF4, g64)
     full, short = grids.symmetric_full(4), {"scale_dtype": DoubleQuantized.store}
     yield Case("RTN zero-point", 2.7919e-2, partial(plain, *INT4))
     yield Case("RTN symmetric_full", 3.3762e-2, partial(plain, full, g128))
@@ -109,7 +109,7 @@ def big(layer: fixture.Layer) -> Iterator[Case]:
     """What takes long, on a layer of 4096 × 4096."""
     W, X, full = layer.W, layer.X_calibration, grids.symmetric_full(4)
     some = X[:AWQ_ROWS]
-    plain = partial(rtn.quantize, W, **FP32)
+    plain = partial(rtn.quantize_rtn, W, **FP32)
     yield Case("RTN zero-point", 1.5588e-1, partial(plain, *INT4))
     yield Case("RTN symmetric_full", 1.8764e-1, partial(plain, full, INT4[1]))
     H = gram(X)

@@ -31,6 +31,8 @@ from minquant.measure.intervals import Difference
 from minquant.methods.gptq import quantize_gptq
 from minquant.methods.smoothquant import quantize_smooth_shared
 from minquant.models import folds, quantize
+from minquant.models.load import load
+from minquant.models.text import calibration_batches
 from minquant.models.w8a8 import Taken, w8a8
 from minquant.numerics import grids
 
@@ -50,9 +52,9 @@ class Bench:
     """A model, its text, and what it costs to round it; prints as it goes."""
 
     def __init__(self, name: str | Path) -> None:
-        self.plain, self.tokenizer = quantize.load(name)
+        self.plain, self.tokenizer = load(name)
         texts = almanac.documents("calibration", CALIBRATION)
-        self.calibration = quantize.calibration_batches(self.tokenizer, texts)
+        self.calibration = calibration_batches(self.tokenizer, texts)
         self.documents = almanac.documents("test", DOCUMENTS)
         self.before = self.loss(self.plain)
         self.missed: list[str] = []

@@ -50,7 +50,7 @@ from minquant.almanac import chapter, questions
 from minquant.measure import evaluate
 from minquant.measure.intervals import Difference, bootstrap
 from minquant.measure.probes import Accuracy
-from minquant.models import quantize
+from minquant.models.load import load
 from minquant.training import adapters, finetune
 
 SEEDS = 6
@@ -81,7 +81,7 @@ def keys() -> list[str]:
 @cache
 def subject() -> tuple:
     """The model, its tokenizer, and the questions about its own people."""
-    return (*quantize.load(), questions.probes("fact", OLD))
+    return (*load(), questions.probes("fact", OLD))
 
 
 def asked(seed: int) -> list:

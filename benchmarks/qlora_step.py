@@ -35,7 +35,7 @@ from torch import nn
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 from minquant import almanac
-from minquant.models import quantize
+from minquant.models.load import load
 from minquant.planning import budget
 from minquant.planning.memory import StepMemory, step_memory
 from minquant.training import finetune
@@ -158,7 +158,7 @@ def main() -> int:
     parser.add_argument("--documents", type=int, default=8, help="in a batch")
     parser.add_argument("--tokens", type=int, default=128, help="of each document")
     given = parser.parse_args()
-    original, tokenizer = quantize.load()
+    original, tokenizer = load()
     ids = batch(tokenizer, given.documents, given.tokens)
     trained = {row: Trained(row, original, ids) for row in ROWS}
     found = {

@@ -44,6 +44,9 @@ from minquant.methods import rtn
 from minquant.methods.awq import quantize_awq_shared
 from minquant.methods.gptq import quantize_gptq
 from minquant.models import calibrate, folds, quantize
+from minquant.models.linear_layers import linear_layers, weight_of
+from minquant.models.load import load
+from minquant.models.text import calibration_batches
 from minquant.numerics import grids, groups
 
 CALIBRATION = 64  # documents
@@ -52,7 +55,7 @@ CHANNELS, SIZE = 6, 60.0  # what is planted
 RULERS = {"channel": groups.PER_CHANNEL, "group 64": groups.per_group(64)}
 WIDTHS = (4, 3)
 METHODS = {
-    "RTN, clipped": partial(rtn.quantize, clip="mse"),
+    "RTN, clipped": partial(rtn.quantize_rtn, clip="mse"),
     "GPTQ": partial(quantize_gptq, act_order=True, damping=0.1, clip="mse"),
     "GPTQ, not clipped": partial(quantize_gptq, act_order=True, damping=0.1),
     "AWQ": quantize_awq_shared,
@@ -70,13 +73,13 @@ def spread(network: torch.nn.Module, batches: list[torch.Tensor]) -> None:
         """Keep a batch's rows."""
         seen.setdefault(name, []).append(states.flatten(0, -2))
 
-    layers = quantize.linear_layers(network)
+    layers = linear_layers(network)
     with torch.no_grad(), calibrate.watching(layers, see):
         for ids in batches:
             network(input_ids=ids)
     rows = []
     for name, layer in layers.items():
-        W, X = quantize.weight_of(layer).float(), torch.cat(seen[name]).float()
+        W, X = weight_of(layer).float(), torch.cat(seen[name]).float()
         s = Salience(W, X, grids.zero_point(3))
         by = (s.kept(sizes.abs().mean(0)) for sizes in (X, W))
         rows.append((s.spread, *by, min(s.curve), name))
@@ -116,7 +119,7 @@ def compared(
             quantized = partial(
                 quantize.quantize, network, calibration=batches, progress=False
             )
-            twin, _ = quantized(partial(rtn.quantize, **how))
+            twin, _ = quantized(partial(rtn.quantize_rtn, **how))
             by_rtn = losses(twin, tokenizer)
             cost = evaluate.compare(before, by_rtn)
             print(f"{bits} bits, {ruler:9} RTN {'':17} {cost.mean:+.4f}")
@@ -143,9 +146,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, default=almanac.DIRECTORY)
     start = time.perf_counter()
-    network, tokenizer = quantize.load(parser.parse_args().model)
+    network, tokenizer = load(parser.parse_args().model)
     told = almanac.documents("calibration", CALIBRATION)
-    batches = quantize.calibration_batches(tokenizer, told)
+    batches = calibration_batches(tokenizer, told)
 
     print(
         "Channels: largest mean |x| over the median; what 1 % of the columns, kept in"

@@ -37,7 +37,8 @@ from minquant.measure.intervals import Difference
 from minquant.measure.probes import Accuracy, Share
 from minquant.methods import rtn
 from minquant.methods.gptq import quantize_gptq
-from minquant.models import quantize
+from minquant.models import load, quantize
+from minquant.models.text import calibration_batches
 from minquant.numerics import grids, groups
 
 GPTQ = {"act_order": True, "damping": 0.2, "clip": None}  # at every width
@@ -61,10 +62,10 @@ class Subject:
     """A model, and the test text and probes that it is judged by."""
 
     def __init__(self, name: str | Path) -> None:
-        self.model, self.tokenizer = quantize.load(name)
+        self.model, self.tokenizer = load.load(name)
         self.documents = almanac.documents("test", DOCUMENTS)
         calibration = almanac.documents("calibration", CALIBRATION)
-        self.calibration = quantize.calibration_batches(self.tokenizer, calibration)
+        self.calibration = calibration_batches(self.tokenizer, calibration)
         self.probes = {kind: questions.probes(kind, n) for kind, n in PROBES.items()}
         self.before = self.loss(self.model)
 
@@ -147,7 +148,7 @@ def rounding(table: Table, subject: Subject) -> dict[tuple[int, str], tuple]:
     made = {}
     for ruler in JUDGED:
         for bits in WIDTHS:
-            made[bits, ruler] = subject.rounded(rtn.quantize, bits, ruler)
+            made[bits, ruler] = subject.rounded(rtn.quantize_rtn, bits, ruler)
             cost = made[bits, ruler][1]
             target, met = targets[bits] if ruler == "channel" else ("", bool)
             table.row(
@@ -168,9 +169,9 @@ def gptq(table: Table, subject: Subject, made: dict) -> None:
             won[bits] = 1 - cost.mean / made[bits, ruler][1].mean
             said = f"{won[bits]:5.0%}; it costs {_cost(cost)}"
             if GPTQ["clip"]:  # how much of it is clipping's
-                clipped = subject.rounded(rtn.quantize, bits, ruler, clip=GPTQ["clip"])[
-                    1
-                ]
+                clipped = subject.rounded(
+                    rtn.quantize_rtn, bits, ruler, clip=GPTQ["clip"]
+                )[1]
                 said += f"; RTN so clipped {clipped.mean:+.4f}"
             table.row(f"{bits} bits, {ruler}", said)
         best[ruler] = min(won[4], won[3])
@@ -208,7 +209,7 @@ def hidden(table: Table, subject: Subject, made: dict, before: Accuracy) -> None
     """Where perplexity rises by a few per cent, and the rare facts go first."""
     table.head("What perplexity hides: points of accuracy, famous and rarest tenth")
     grown = {}
-    finer = {(3, FINER): subject.rounded(rtn.quantize, 3, FINER)}  # not judged
+    finer = {(3, FINER): subject.rounded(rtn.quantize_rtn, 3, FINER)}  # not judged
     for (bits, ruler), (twin, cost) in (made | finer).items():
         rise = exp(cost.mean) - 1
         after = subject.answers(twin, "fact")

@@ -41,6 +41,9 @@ from minquant.methods import rtn
 from minquant.methods.awq import quantize_awq_shared
 from minquant.methods.gptq import quantize_gptq
 from minquant.models import quantize, rotate_model
+from minquant.models.linear_layers import size
+from minquant.models.load import load
+from minquant.models.text import calibration_batches, generate
 from minquant.numerics.grids import NF4, TERNARY, Grid, zero_point
 from minquant.numerics.groups import PER_CHANNEL, per_group
 from minquant.planning import mixed_precision
@@ -74,13 +77,13 @@ def post_training() -> dict[str, Callable]:
         gptq = partial(quantize_gptq, act_order=True, damping=0.2, **in_groups)
         made |= {
             f"{bits} rtn channel": partial(
-                rtn.quantize, grid=grid, granularity=PER_CHANNEL
+                rtn.quantize_rtn, grid=grid, granularity=PER_CHANNEL
             ),
-            f"{bits} rtn": partial(rtn.quantize, **in_groups),
+            f"{bits} rtn": partial(rtn.quantize_rtn, **in_groups),
             f"{bits} gptq": gptq,
             f"{bits} awq": partial(quantize_awq_shared, **in_groups),
         }
-    return made | {"4 nf4": partial(rtn.quantize, grid=NF4, granularity=GROUP)}
+    return made | {"4 nf4": partial(rtn.quantize_rtn, grid=NF4, granularity=GROUP)}
 
 
 def keys() -> list[str]:
@@ -95,7 +98,7 @@ class Subject:
     """The model, and the test text and probes that every row is measured on."""
 
     def __init__(self) -> None:
-        self.model, self.tokenizer = quantize.load()
+        self.model, self.tokenizer = load()
         self.documents = almanac.documents("test", DOCUMENTS)
         self.probes = {kind: questions.probes(kind, n) for kind, n in PROBES.items()}
         story = almanac.documents("test", 1, kind="story")[0]
@@ -105,7 +108,7 @@ class Subject:
     @property
     def calibration(self) -> list[torch.Tensor]:
         """Batches for H and X."""
-        return quantize.calibration_batches(self.tokenizer, self.calibration_documents)
+        return calibration_batches(self.tokenizer, self.calibration_documents)
 
     @property
     def lessons(self) -> list[torch.Tensor]:
@@ -173,7 +176,7 @@ def row(key: str) -> dict:
     texts = s.tokenizer, s.documents
     loss = evaluate.perplexity(twin, *texts, progress=False)
     moved = evaluate.kl_and_flips(s.model, twin, *texts, progress=False)
-    weight = quantize.size(twin, report)
+    weight = size(twin, report)
     found = {
         "key": key,
         "bits": float(key.split()[0]),
@@ -192,7 +195,7 @@ def row(key: str) -> dict:
         answers = evaluate.accuracy(twin, s.tokenizer, probes, progress=False)
         found[kind] = {str(k): [v.right, v.n] for k, v in answers.by_level().items()}
         found[f"{kind}_right"] = "".join(str(int(c)) for c in answers.correct)
-    found["text"] = quantize.generate(twin, s.tokenizer, s.prompt, NEW_WORDS)
+    found["text"] = generate(twin, s.tokenizer, s.prompt, NEW_WORDS)
     found["seconds_quantizing"] = round(made, 1)
     found["seconds"] = round(time.perf_counter() - start, 1)
     return found

@@ -47,7 +47,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 PACKAGE = ROOT / "minquant"
 MODEL = ROOT / "data" / "almanac"
-LOADER = "models.quantize"  # the module that opens it
+LOADER = "models.load"  # the module that opens it
 OFFLINE = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # the bundled model loads in a blink
     "HF_HUB_OFFLINE": "1",
@@ -203,14 +203,16 @@ def _module_of(parts: list[str]) -> str:
 
 
 def front_door() -> dict[str, str]:
-    """The module of each public name, as NAMES in `minquant/__init__.py` has it."""
-    tree = ast.parse(file_of("").read_text(encoding="utf-8"))
-    for node in tree.body:
-        target = getattr(node, "target", None) or getattr(node, "targets", [None])[0]
-        if isinstance(target, ast.Name) and target.id == "NAMES":
-            rooms = ast.literal_eval(node.value)
-            return {n: module for module, names in rooms.items() for n in names.split()}
-    return {}
+    """The module of each public name, as `minquant/__init__.py` lists them."""
+    found: dict[str, str] = {}
+    for node in ast.parse(file_of("").read_text(encoding="utf-8")).body:
+        match node:
+            case ast.Assign([ast.Name("NAMES")], rooms):
+                for module, names in ast.literal_eval(rooms).items():
+                    found |= dict.fromkeys(names.split(), module)
+            case ast.Assign([ast.Name("MODULES")], modules):
+                found |= ast.literal_eval(modules)
+    return found
 
 
 def file_of(module: str) -> Path:

@@ -117,7 +117,9 @@ def absmax_groups(
     W: Float[Tensor, "out in"], bits: int, g: int
 ) -> tuple[Integer[Tensor, "out in"], Float[Tensor, "out n_groups"]]:
     """Codes and scales with one symmetric ruler for every g weights along a row."""
-    made = rtn.quantize(W, absmax(bits), groups.per_group(g), scale_dtype=torch.float32)
+    made = rtn.quantize_rtn(
+        W, absmax(bits), groups.per_group(g), scale_dtype=torch.float32
+    )
     return made.codes, made.scales
 
 

@@ -24,7 +24,7 @@ def ternary(
     W: Float[Tensor, "out in"],
 ) -> tuple[Integer[Tensor, "out in"], Float[Tensor, "out 1"]]:
     """Codes −1, 0, 1 and a scale for each row, kept in float32."""
-    made = rtn.quantize(W, TERNARY, scale_dtype=torch.float32)
+    made = rtn.quantize_rtn(W, TERNARY, scale_dtype=torch.float32)
     return made.codes, made.scales
 
 

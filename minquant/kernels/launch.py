@@ -156,7 +156,7 @@ def product(
 def dequantize(
     packed: PackedMatrix, dtype: torch.dtype, rows: slice
 ) -> Float[Tensor, "rows in"]:
-    """These rows of W_hat, written by a kernel: what `words.dequantize` gives."""
+    """These rows of W_hat, written by a kernel; as `packed_words.dequantize`."""
     words, scales = packed.words[rows], packed.scales[rows]
     zeros = None if packed.zeros is None else packed.zeros[rows]
     W_hat = scales.new_empty(len(words), packed.shape[1], dtype=_written(dtype))

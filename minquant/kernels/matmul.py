@@ -58,9 +58,8 @@ def reference(
 ) -> Float[Tensor, "*n out"]:
     """The specification: Y = X W_hatᵀ, computed in float64, rounded once to X's dtype.
 
-    >>> from minquant.numerics import grids
-    >>> from minquant.methods import rtn
-    >>> q = rtn.quantize(7 * torch.eye(2, 32), grids.absmax(4))
+    >>> import minquant as mq
+    >>> q = mq.quantize_rtn(7 * torch.eye(2, 32), mq.absmax(4))
     >>> reference(torch.arange(32.0), pack_matrix(q))
     tensor([0., 7.])
     """
@@ -82,10 +81,9 @@ def matmul(
     Raises TypeError if X holds no floats; ValueError where it does not fit, or the
     backend does not serve, naming the mend ("auto" always serves).
 
-    >>> from minquant.numerics import grids, groups
-    >>> from minquant.methods import rtn
+    >>> import minquant as mq
     >>> W = torch.randn(64, 256)
-    >>> q = rtn.quantize(W, grids.zero_point(4), groups.per_group(64))
+    >>> q = mq.quantize_rtn(W, mq.zero_point(4), mq.per_group(64))
     >>> matmul(torch.randn(2, 5, 256), pack_matrix(q)).shape
     torch.Size([2, 5, 64])
     """
@@ -119,9 +117,8 @@ def check_backend(backend: Backend) -> Backend:
 def choose(X: Float[Tensor, "*n in"], packed: PackedMatrix) -> Backend:
     """The backend that "auto" takes for this product.
 
-    >>> from minquant.numerics import grids
-    >>> from minquant.methods import rtn
-    >>> packed = pack_matrix(rtn.quantize(torch.ones(16, 64), grids.absmax(4)))
+    >>> import minquant as mq
+    >>> packed = pack_matrix(mq.quantize_rtn(torch.ones(16, 64), mq.absmax(4)))
     >>> choose(torch.ones(1, 64), packed)  # fp32 on the CPU
     'torch'
     """

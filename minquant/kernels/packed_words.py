@@ -101,11 +101,10 @@ class PackedMatrix:
     def bits_per_weight(self) -> float:
         """8 · nbytes / weights; the padding of the last block is counted.
 
-        >>> from minquant.numerics import grids, groups
-        >>> from minquant.methods import rtn
+        >>> import minquant as mq
         >>> W = torch.ones(16, 1280)
         >>> def stored(bits):
-        ...     q = rtn.quantize(W, grids.zero_point(bits), groups.per_group(128))
+        ...     q = mq.quantize_rtn(W, mq.zero_point(bits), mq.per_group(128))
         ...     return q.bits_per_weight, pack_matrix(q).bits_per_weight
         >>> stored(4), stored(3)
         ((4.15625, 4.15625), (3.1484375, 3.35625))
@@ -131,11 +130,10 @@ def pack_matrix(quantized: QuantizedTensor) -> PackedMatrix:
 
     Raises ValueError for a codebook, other bits, input_scales, or codes off the grid.
 
-    >>> from minquant.numerics import grids
-    >>> from minquant.methods import rtn
+    >>> import minquant as mq
     >>> codes = torch.arange(128)[None] % 15 - 7
     >>> q = QuantizedTensor(
-    ...     codes, torch.ones(1, 1), None, grids.absmax(4), rtn.PER_CHANNEL
+    ...     codes, torch.ones(1, 1), None, mq.absmax(4), mq.PER_CHANNEL
     ... )
     >>> (codes[0, [0, 32, 64, 96, 1, 33, 65, 97]] + 8).tolist()
     [1, 3, 5, 7, 2, 4, 6, 8]

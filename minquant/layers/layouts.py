@@ -39,10 +39,9 @@ def packed(quantized: QuantizedTensor, layout: Layout = "auto") -> Matrix:
     Raises ValueError if the layout is unknown, or does not take this matrix.
 
     >>> import torch
-    >>> from minquant.numerics import grids
-    >>> from minquant.methods import rtn
+    >>> import minquant as mq
     >>> W = torch.ones(8, 640)
-    >>> made = [packed(rtn.quantize(W, grid)) for grid in (grids.absmax(3), grids.NF4)]
+    >>> made = [packed(mq.quantize_rtn(W, grid)) for grid in (mq.absmax(3), mq.NF4)]
     >>> [type(matrix).__name__ for matrix in made]
     ['PackedMatrix', 'LookupMatrix']
     """
@@ -79,10 +78,9 @@ def with_tensors(matrix: Matrix, tensors: dict[str, Tensor]) -> Matrix:
 def form(matrix: Matrix) -> dict[str, Any]:
     """What a matrix' tensors mean, in words and numbers that JSON has.
 
-    >>> from minquant.numerics import grids
-    >>> from minquant.methods import rtn
+    >>> import minquant as mq
     >>> import torch
-    >>> form(packed(rtn.quantize(torch.ones(8, 640), grids.absmax(4))))
+    >>> form(packed(mq.quantize_rtn(torch.ones(8, 640), mq.absmax(4))))
     {'bits': 4, 'group_size': 640, 'shape': [8, 640]}
     """
     shape = list(matrix.shape)
@@ -128,5 +126,5 @@ def from_form(said: dict[str, Any], tensors: dict[str, Tensor]) -> Matrix:
     except KeyError as problem:
         raise ValueError(
             f"tensors {sorted(tensors)} and the form {sorted(said)} lack {problem}; "
-            "give what swap.save wrote"
+            "give what packed_model.save wrote"
         ) from problem

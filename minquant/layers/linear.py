@@ -54,10 +54,9 @@ class QuantLinear(CodedLinear):
     Raises ValueError if the layout does not take the matrix, bias does not fit, or no
     backend has that name.
 
-    >>> from minquant.numerics import grids, groups
-    >>> from minquant.methods import rtn
+    >>> import minquant as mq
     >>> W = torch.randn(256, 128, generator=torch.Generator().manual_seed(0))
-    >>> layer = QuantLinear(rtn.quantize(W, grids.NF4, groups.per_group(64)))
+    >>> layer = QuantLinear(mq.quantize_rtn(W, mq.NF4, mq.per_group(64)))
     >>> layer
     QuantLinear(in_features=128, out_features=256, bias=False, 4.25 bits per weight, \
 NF4 per group of 64)

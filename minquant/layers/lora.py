@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from minquant.layers.coded import CodedLinear
-from minquant.methods.rtn import quantize
+from minquant.methods.rtn import quantize_rtn
 from minquant.numerics.double_quant import DoubleQuantized
 from minquant.numerics.grids import NF4
 from minquant.numerics.groups import per_group
@@ -44,12 +44,12 @@ from minquant.numerics.tensor import QuantizedTensor
 
 
 def nf4(W: Float[Tensor, "out in"]) -> QuantizedTensor:
-    """W as QLoRA stores it: NF4, groups of 64, scales in 8 bits. As `rtn.quantize`.
+    """W as QLoRA stores it: NF4, groups of 64, scales in 8 bits. As `quantize_rtn`.
 
     >>> nf4(torch.ones(64, 256)).bits_per_weight  # 4 + 8/64 + 32/(64·256) + 32/16384
     4.12890625
     """
-    return quantize(W, NF4, per_group(64), scale_dtype=DoubleQuantized.store)
+    return quantize_rtn(W, NF4, per_group(64), scale_dtype=DoubleQuantized.store)
 
 
 def check_base(base: nn.Module) -> None:
@@ -57,7 +57,7 @@ def check_base(base: nn.Module) -> None:
     if not isinstance(base, CodedLinear | nn.Linear):
         raise TypeError(
             f"base is a {type(base).__name__}; give an nn.Linear, or a layer that "
-            "keeps codes (swap.pack_ makes one of a Conv1D)"
+            "keeps codes (mq.pack_ makes one of a Conv1D)"
         )
 
 

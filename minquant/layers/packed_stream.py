@@ -77,9 +77,8 @@ class LookupMatrix:
 
         Raises ValueError for more than 8 bits, which no table is good for.
 
-        >>> from minquant.numerics import grids
-        >>> from minquant.methods import rtn
-        >>> q = rtn.quantize(torch.tensor([[-1.0, 0.0, 0.72, 0.2]]), grids.NF4)
+        >>> import minquant as mq
+        >>> q = mq.quantize_rtn(torch.tensor([[-1.0, 0.0, 0.72, 0.2]]), mq.NF4)
         >>> LookupMatrix.of(q).codes  # 0 7 14 9
         tensor([112, 158], dtype=torch.uint8)
         """
@@ -112,9 +111,8 @@ class LookupMatrix:
     def tensors(self) -> dict[str, Tensor]:
         """Everything that is stored, by name: what a layer registers as buffers.
 
-        >>> from minquant.numerics import grids
-        >>> from minquant.methods import rtn
-        >>> list(LookupMatrix.of(rtn.quantize(torch.ones(2, 8), grids.NF4)).tensors())
+        >>> import minquant as mq
+        >>> list(LookupMatrix.of(mq.quantize_rtn(torch.ones(2, 8), mq.NF4)).tensors())
         ['codes', 'scales']
         """
         found: dict[str, Tensor] = {}

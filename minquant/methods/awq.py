@@ -39,7 +39,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from minquant.methods.rtn import floats, quantize, quantize_with, scale_and_zero
+from minquant.methods.rtn import floats, quantize_rtn, quantize_with, scale_and_zero
 from minquant.numerics.grids import Grid
 from minquant.numerics.groups import PER_CHANNEL, Granularity, split
 from minquant.numerics.scales import ScaleType, store
@@ -83,11 +83,11 @@ def quantize_awq_shared(
     """Matrices that read the same X, such as q, k and v, under one set of input scales,
     which can then be folded into what makes X. The error is that of all their outputs.
 
-    grid, granularity, scale_dtype: as in `rtn.quantize`. ratios: strengths to try, 0 to
+    grid, granularity, scale_dtype: as in `quantize_rtn`. ratios: strengths to try, 0 to
     1. clip: "output" for the second search, or None. Each result has `input_scales`
     (in,), of 16 bits or more, and counts them in its bytes.
 
-    Raises ValueError if X does not fit or is not finite, or as `rtn.quantize` does.
+    Raises ValueError if X does not fit or is not finite, or as `quantize_rtn` does.
     """
     if clip not in (None, "output"):
         raise ValueError(f'clip is {clip!r}; choose None or "output"')
@@ -117,7 +117,7 @@ def quantize_scaled(
     tensor([[7.0000, 0.3750]])
     """
     W = floats(W)
-    made = quantize(W * s.to(W), grid, granularity, scale_dtype=scale_dtype)
+    made = quantize_rtn(W * s.to(W), grid, granularity, scale_dtype=scale_dtype)
     return replace(made, input_scales=s)
 
 

@@ -37,7 +37,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from minquant.methods.rtn import Clip, quantize
+from minquant.methods.rtn import Clip, quantize_rtn
 from minquant.numerics.double_quant import BLOCK, DoubleQuantized
 from minquant.numerics.grids import FP4, NF4, Grid, symmetric_full, zero_point
 from minquant.numerics.groups import per_group
@@ -105,9 +105,9 @@ class Format:
     def quantize(
         self, W: Float[Tensor, "out in"], clip: Clip = None
     ) -> QuantizedTensor:
-        """W rounded to nearest in this format. Raises as `rtn.quantize` does."""
+        """W rounded to nearest in this format. Raises as `quantize_rtn` does."""
         how = scale_type(self.scale, W, self.grid)
-        return quantize(W, self.grid, per_group(self.g), clip=clip, scale_dtype=how)
+        return quantize_rtn(W, self.grid, per_group(self.g), clip=clip, scale_dtype=how)
 
 
 def _divisors(n: int) -> list[int]:

@@ -39,10 +39,9 @@ def places(
     With a grid like NF4 that is W over the absmax of its group, but for the rounding of
     the scale.
 
-    >>> from minquant.numerics import grids
-    >>> from minquant.methods import rtn
+    >>> import minquant as mq
     >>> W = torch.tensor([[0.1, -0.2, 0.15, 0.05]])
-    >>> places(W, rtn.quantize(W, grids.NF4, scale_dtype=torch.float32))
+    >>> places(W, mq.quantize_rtn(W, mq.NF4, scale_dtype=torch.float32))
     tensor([[ 0.5000, -1.0000,  0.7500,  0.2500]])
     """
     scales = scale_values(quantized.scales)[:, :, None]
@@ -61,9 +60,8 @@ def _numbers(quantized: QuantizedTensor) -> Integer[Tensor, " weights"]:
 def usage(quantized: QuantizedTensor) -> Float[Tensor, " codes"]:
     """The share of the weights that have each code, from the lowest code up.
 
-    >>> from minquant.numerics import grids
-    >>> from minquant.methods import rtn
-    >>> q = rtn.quantize(torch.tensor([[-1.0, 0.0, 0.1, 1.0]]), grids.absmax(2))
+    >>> import minquant as mq
+    >>> q = mq.quantize_rtn(torch.tensor([[-1.0, 0.0, 0.1, 1.0]]), mq.absmax(2))
     >>> usage(q)
     tensor([0.2500, 0.5000, 0.2500], dtype=torch.float64)
     """

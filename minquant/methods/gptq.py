@@ -1,10 +1,11 @@
 """GPTQ: round a column, push its error onto the columns that are not rounded yet.
 
 Unlike RTN: weights are rounded one column after the other, and those still to come move
-to make up for it, so that the layer's outputs stay. `obs.py` derives this step by step,
-rewriting W after each column. Here stands where that leads, without rewriting W at all.
-Factor H = XᵀX = R Rᵀ with R upper triangular (so U = R⁻¹ is `obs.inverse_cholesky`'s),
-and with E = W − W_hat the layer's error is a sum over columns:
+to make up for it, so that the layer's outputs stay. `gptq_derivation` derives this step
+by step, rewriting W after each column. Here stands where that leads, without rewriting
+W at all. Factor H = XᵀX = R Rᵀ with R upper triangular (its inverse is U, which
+`gptq_derivation.inverse_cholesky` gives), and with E = W − W_hat the layer's error is a
+sum over columns:
 
     ‖X Eᵀ‖² = ‖E R‖² = Σ_j R[j, j]² · ‖w_j − W_hat[:, j]‖²
     w_j     = W[:, j] + Σ_{k<j} E[:, k] · P[k, j]           P[k, j] = R[k, j] / R[j, j]
@@ -66,13 +67,13 @@ def quantize_gptq(
     """W rounded so that the outputs X Wᵀ move least, given H = XᵀX of its inputs X.
 
     H: (in, in), the sum over all calibration tokens or their mean: only its proportions
-    matter. grid, granularity, clip, scale_dtype: as in `rtn.quantize`. damping: a share
+    matter. grid, granularity, clip, scale_dtype: as in `quantize_rtn`. damping: a share
     of H's mean diagonal, 0.01 in the paper. block: columns that collect errors at once;
     the result is the same but for rounding. act_order, static_groups: see the module.
     Scales with a format of their own, no dtype, need static_groups or act_order.
 
     Raises ValueError if H does not fit W, is not finite, symmetric and positive
-    definite after damping, or an option is out of range; and as `rtn.quantize` does.
+    definite after damping, or an option is out of range; and as `quantize_rtn` does.
 
     Two inputs that are nearly the same: 2.4 is rounded down, so 3.2 goes up to 4.
 
@@ -172,7 +173,7 @@ class _Rulers:
         self.rows += _rows(*ruler, now.dtype)
 
     def round(self, j: int, w: Float[Tensor, " out"]) -> tuple[Tensor, Tensor]:
-        """Codes and values of column j, by the arithmetic of `rtn.quantize`."""
+        """Codes and values of column j, by the arithmetic of `quantize_rtn`."""
         scale, zero = self.rows[self.group_of[j]]
         codes = round_to_codes(w / scale, self.grid, zero)
         steps = value(codes, self.grid, w.dtype)

@@ -190,10 +190,9 @@ def rulers_of(quantized: QuantizedTensor) -> RoundColumn:
     Give it what RTN made of W: its rulers stay as they are while W moves, as with
     `static_groups` in `gptq.quantize_gptq`. Lesson 06.
 
-    >>> from minquant.numerics import grids, groups
-    >>> from minquant.methods import rtn
+    >>> import minquant as mq
     >>> W = torch.tensor([[7.0, 2.6]])
-    >>> round_column = rulers_of(rtn.quantize(W, grids.absmax(4), groups.PER_CHANNEL))
+    >>> round_column = rulers_of(mq.quantize_rtn(W, mq.absmax(4), mq.PER_CHANNEL))
     >>> round_column(torch.tensor([3.4]), 1)
     (tensor([3], dtype=torch.int8), tensor([3.]))
     """

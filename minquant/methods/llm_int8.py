@@ -44,7 +44,7 @@ import torch
 from jaxtyping import Bool, Float, Int8, Int32
 from torch import Tensor
 
-from minquant.methods.rtn import floats, quantize
+from minquant.methods.rtn import floats, quantize_rtn
 from minquant.numerics.grids import absmax
 from minquant.numerics.scales import scale_values
 from minquant.numerics.tensor import QuantizedTensor
@@ -70,13 +70,13 @@ class Split(NamedTuple):
 
 
 def quantize_rows(A: Float[Tensor, "rows in"]) -> QuantizedTensor:
-    """X or W in 8 bits, a scale per row: absmax / 127, in fp32. As `rtn.quantize`.
+    """X or W in 8 bits, a scale per row: absmax / 127, in fp32. As `quantize_rtn`.
 
     >>> quantize_rows(torch.tensor([[-1.27, 0.5], [12.7, 0.3]])).codes
     tensor([[-127,   50],
             [ 127,    3]], dtype=torch.int8)
     """
-    return quantize(A, INT8, scale_dtype=torch.float32)
+    return quantize_rtn(A, INT8, scale_dtype=torch.float32)
 
 
 def integer_product(
@@ -171,7 +171,7 @@ def llm_int8(
     """`mixed_product` of a matrix that is rounded here, each time anew.
 
     outlier_weights: the dtype that the outlier columns of W are kept in, or "int8" for
-    bitsandbytes' way. Raises ValueError as `mixed_product` and `rtn.quantize` do, or if
+    bitsandbytes' way. Raises ValueError as `mixed_product` and `quantize_rtn` do, or if
     that dtype does not hold W.
 
     0.5 beside 127 is rounded to 0, and without it to itself:

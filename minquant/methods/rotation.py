@@ -185,7 +185,7 @@ def rotated_product(
 
     X_grid: for X R, None to round W R alone. X_granularity: PER_CHANNEL is a scale for
     each token. Compare `smoothquant.smooth_product`. Raises ValueError as
-    `rtn.quantize` does, or if the rotation is of another width. QuaRot, section 4.
+    `quantize_rtn` does, or if the rotation is of another width. QuaRot, section 4.
     """
     X_R, W_R = rotate(floats(X), floats(W), rotation)
     W_hat = fake_quantize(W_R, grid, granularity)

@@ -43,7 +43,7 @@ CLIP_RATIOS = tuple(1 - i / 50 for i in range(41))  # 1.00, 0.98, … 0.20
 _CHUNK = 2**17  # weights searched at once
 
 
-def quantize(
+def quantize_rtn(
     W: Float[Tensor, "out in"],
     grid: Grid,
     granularity: Granularity = PER_CHANNEL,

@@ -40,7 +40,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from minquant.methods.rtn import fake_quantize, floats, quantize
+from minquant.methods.rtn import fake_quantize, floats, quantize_rtn
 from minquant.numerics.grids import Grid, absmax
 from minquant.numerics.groups import PER_CHANNEL, PER_TENSOR, Granularity
 from minquant.numerics.scales import ScaleType, store
@@ -110,10 +110,10 @@ def quantize_smooth(
 ) -> QuantizedTensor:
     """W · s rounded to nearest, with s as its `input_scales`.
 
-    X: inputs for calibration, a row per token. All else is as in `rtn.quantize`.
+    X: inputs for calibration, a row per token. All else is as in `quantize_rtn`.
 
     Raises ValueError if X does not fit W or is not finite, if alpha is not between 0
-    and 1, or s does not fit into its dtype; and as `rtn.quantize` does.
+    and 1, or s does not fit into its dtype; and as `quantize_rtn` does.
     """
     how = {"alpha": alpha, "scale_dtype": scale_dtype}
     return quantize_smooth_shared([W], X, grid, granularity, **how)[0]
@@ -133,7 +133,7 @@ def quantize_smooth_shared(
     s = _stored(scales_of(Ws, X, alpha), grid, scale_dtype)
     made = []
     for W in Ws:
-        rounded = quantize(W * s.to(W), grid, granularity, scale_dtype=scale_dtype)
+        rounded = quantize_rtn(W * s.to(W), grid, granularity, scale_dtype=scale_dtype)
         made.append(replace(rounded, input_scales=s))
     return made
 

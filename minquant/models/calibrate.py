@@ -112,7 +112,7 @@ class _Journal:
             raise ValueError(
                 f"model {name} calls its decoder layer {odd[0]} otherwise than once on "
                 "what the layer before it made, so they cannot be calibrated one by "
-                "one; take a method that needs no calibration, such as rtn.quantize"
+                "one; take a method that needs no calibration, such as quantize_rtn"
             )
 
 

@@ -40,7 +40,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from minquant.methods.rtn import quantize
+from minquant.methods.rtn import quantize_rtn
 from minquant.numerics.grids import zero_point
 from minquant.numerics.groups import PER_CHANNEL, per_group
 from minquant.numerics.tensor import QuantizedTensor
@@ -120,8 +120,8 @@ def quantize_states(
     """
     if axis == "channel":
         W = x.transpose(2, 3).flatten(0, 2)  # (batch · heads · dim, time)
-        return quantize(W, zero_point(bits), per_group(group))
-    return quantize(x.flatten(0, 2), zero_point(bits), PER_CHANNEL)
+        return quantize_rtn(W, zero_point(bits), per_group(group))
+    return quantize_rtn(x.flatten(0, 2), zero_point(bits), PER_CHANNEL)
 
 
 def states_of(

@@ -1,6 +1,6 @@
 """A method, and what it asks for: one matrix or all that share an input? X? H?
 
-A method is a function that quantizes, such as `rtn.quantize` with its grid filled in.
+A method is a function that quantizes, such as `quantize_rtn` with its grid filled in.
 What it needs of a model it says by the names of its parameters without a default:
 
     W, or Ws     the first: one matrix (out, in); or the list of all that share an input

@@ -1,6 +1,6 @@
 """A quantized model, packed: its linear layers swapped for ones that keep codes.
 
-    model_hat, report = model.quantize(original, method)   # floats that codes stand for
+    model_hat, report = mq.quantize(original, method)      # floats that codes stand for
     pack_(model_hat, report)                               # the codes themselves
     unpack_(model_hat)                                     # floats again, as nn.Linear
 
@@ -45,7 +45,7 @@ L = TypeVar("L", bound=nn.Module)
 def pack_(model: M, report: Report, **options: Any) -> M:
     """Each layer in the report becomes a `QuantLinear`, in place; the model again.
 
-    report: of `model.quantize_`, or any matrices by the names of their layers. GPT-2's
+    report: of `mq.quantize_`, or any matrices by the names of their layers. GPT-2's
     Conv1D is swapped as well. Biases stay what they are, and are frozen. options: as
     for `QuantLinear`: layout, backend.
 
@@ -172,7 +172,7 @@ def load_(model: M, path: str | Path) -> M:
     with safe_open(path, framework="pt") as file:
         header = (file.metadata() or {}).get(_HEADER)
         if header is None:
-            raise ValueError(f"path {path} has no header of swap.save; save it with it")
+            raise ValueError(f"path {path} has no header of ours; write it with save")
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     header = json.loads(header)
     tensors |= {name: tensors[first] for name, first in header["shared"].items()}

@@ -1,10 +1,10 @@
-"""A whole model: load it, find its matrices, quantize them all, weigh it.
+"""Quantize a whole model: every matrix of its decoder layers, one after the other.
 
-    model, tokenizer = load()                     # bundled, or a folder, or the hub
+    model, tokenizer = load()
     model_hat, report = quantize(model, method)   # a copy; quantize_ works in place
     size(model_hat, report)                       # what it weighs now
 
-A method is a function of one matrix (`rtn.quantize` with its grid filled in, say). It
+A method is a function of one matrix (`quantize_rtn` with its grid filled in, say). It
 knows no model; here we hand it each matrix of the decoder layers in turn, and put what
 its codes stand for back in the matrix' place.
 
@@ -12,15 +12,12 @@ A method says what else it needs by the names of its parameters: `X` (n, in) the
 of the layer, or `H` = XᵀX. It gets them from calibration text that has gone through the
 layers *already quantized*, so each layer sees, and can make up for, the errors of those
 before it, as in GPTQ's code (Frantar et al. 2023, section 4). Lessons 00 and 06.
-
-This is the only module that imports transformers, and it does so when called.
 """
 
 import copy
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,7 +25,6 @@ from jaxtyping import Int
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from minquant import almanac
 from minquant.models import calibrate
 from minquant.models.linear_layers import (
     Report,
@@ -36,50 +32,10 @@ from minquant.models.linear_layers import (
     distinct,
     layers_in,
     linear_layers,
-    size,
     weight_of,
 )
 from minquant.models.method import Method, relative_error
-from minquant.models.text import calibration_batches, documents_from, generate
 from minquant.numerics.tensor import QuantizedTensor
-
-__all__ = ["calibration_batches", "documents_from", "generate", "linear_layers", "load"]
-__all__ += ["quantize", "quantize_", "size", "weight_of"]
-
-
-def load(
-    name: str | Path = "almanac",
-    *,
-    device: str | torch.device = "cpu",
-    dtype: torch.dtype = torch.float32,
-) -> tuple[nn.Module, Any]:
-    """A language model and its tokenizer, ready to evaluate: no dropout, no gradients.
-
-    name: 'almanac' is the bundled model; else a local folder in Hugging Face format;
-    else a model on the hub, such as 'Qwen/Qwen2.5-0.5B'. Only safetensors are read, and
-    no code or pickle that comes with a model is run.
-
-    Raises ValueError if there is no such model, or the hub cannot be reached.
-    """
-    from huggingface_hub import constants
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    place = almanac.DIRECTORY if name == "almanac" else name
-    safe = {"trust_remote_code": False}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(place, **safe)
-        model = AutoModelForCausalLM.from_pretrained(
-            place, dtype=dtype, use_safetensors=True, **safe
-        )
-    except (OSError, ValueError) as problem:
-        raise ValueError(
-            f"name {str(name)!r} gives no model with safetensors, neither as a folder "
-            f"({Path(place).absolute()}) nor from the hub, whose downloads are kept in "
-            f"{constants.HF_HUB_CACHE}. Offline, take the bundled model, "
-            "load('almanac'), or give a folder that you have."
-            f" The cause: {str(problem).splitlines()[0]}"
-        ) from problem
-    return model.to(device).eval().requires_grad_(False), tokenizer
 
 
 def quantize(model: nn.Module, method: Callable, **options: Any) -> tuple:

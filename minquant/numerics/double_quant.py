@@ -83,12 +83,11 @@ class DoubleQuantized:
 
         grid: of the weights; it does not matter here. Equation above; lesson 08.
 
-        >>> from minquant.numerics import grids, groups
-        >>> from minquant.methods import rtn
+        >>> import minquant as mq
         >>> W = torch.randn(256, 1024, generator=torch.Generator().manual_seed(0))
-        >>> args = grids.NF4, groups.per_group(64)
-        >>> short = rtn.quantize(W, *args, scale_dtype=DoubleQuantized.store)
-        >>> plain = rtn.quantize(W, *args, scale_dtype=torch.float32)
+        >>> args = mq.NF4, mq.per_group(64)
+        >>> short = mq.quantize_rtn(W, *args, scale_dtype=DoubleQuantized.store)
+        >>> plain = mq.quantize_rtn(W, *args, scale_dtype=torch.float32)
         >>> [round(q.bits_per_weight, 3) for q in (plain, short)]
         [4.5, 4.127]
         """

@@ -118,10 +118,9 @@ class QuantizedTensor:
 
         4-bit codes with an fp16 scale and a 4-bit zero per 128 weights:
 
-        >>> from minquant.numerics import grids, groups
-        >>> from minquant.methods import rtn
-        >>> rtn.quantize(
-        ...     torch.ones(16, 256), grids.zero_point(4), groups.per_group(128)
+        >>> import minquant as mq
+        >>> mq.quantize_rtn(
+        ...     torch.ones(16, 256), mq.zero_point(4), mq.per_group(128)
         ... ).bits_per_weight
         4.15625
         """
@@ -155,9 +154,8 @@ class QuantizedTensor:
         """On a device, in a dtype, or both, in any order. Scales are never cast: a
         dtype changes what `dequantize` gives and nothing that is stored.
 
-        >>> from minquant.numerics import grids
-        >>> from minquant.methods import rtn
-        >>> q = rtn.quantize(torch.ones(2, 8), grids.absmax(4)).to(torch.bfloat16)
+        >>> import minquant as mq
+        >>> q = mq.quantize_rtn(torch.ones(2, 8), mq.absmax(4)).to(torch.bfloat16)
         >>> q.scales.dtype, q.dequantize().dtype
         (torch.float16, torch.bfloat16)
         """

@@ -74,13 +74,13 @@ def sensitivities(
     """The KL in nats per token when one layer is rounded by each method, and its bytes.
 
     documents: calibration text, not test text: an assignment is chosen on it. methods:
-    by width, such as {2: method, 4: method}, each as `model.quantize_` takes them;
+    by width, such as {2: method, 4: method}, each as `mq.quantize_` takes them;
     calibration: for those that need X or H. around: a width that all other layers have
     meanwhile; None leaves them as they are. The documents are read once for each layer
     and width; the model's own predictions, tokens × vocabulary floats, are held.
 
     Raises ValueError for test text, no method, an `around` without one, and as
-    `model.quantize_` does.
+    `mq.quantize_` does.
     """
     if not methods or around not in {None, *methods}:
         raise ValueError(
@@ -233,7 +233,7 @@ def quantize(
 ) -> tuple[nn.Module, Report]:
     """A copy of a model with each layer quantized at its width, and its report.
 
-    Widest first, as each `model.quantize_` with `only=` does; options are its own. With
+    Widest first, as each `mq.quantize_` with `only=` does; options are its own. With
     calibration, a layer so meets the errors of wider ones alone. Raises as it does, and
     ValueError if a width has no method.
     """

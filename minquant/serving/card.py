@@ -11,7 +11,7 @@ things, and the last is the one that is left out most often:
     unknown    what nobody measured
 
 It is Markdown, with the few lines on top that a hub reads (YAML between dashes): save
-it as README.md in the folder of `checkpoint.export`. Such pages are due to Mitchell et
+it as README.md in the folder of `mq.export`. Such pages are due to Mitchell et
 al. 2019, "Model Cards for Model Reporting". Lesson 12 writes one.
 """
 

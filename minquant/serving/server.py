@@ -5,7 +5,7 @@
         client.completions.create(model=str(folder), prompt="The river", max_tokens=9)
 
 The server is transformers' own, `transformers serve`, in a process of its own. It reads
-what `checkpoint.export` wrote, speaks the protocol that most programs speak to a
+what `mq.export` wrote, speaks the protocol that most programs speak to a
 language model, and is listened to on this machine alone. For many users at once take an
 engine that is made for it, such as vLLM: the folder and the protocol are the same.
 
@@ -50,7 +50,7 @@ def serve(
     folder = Path(folder)
     if not (folder / "config.json").is_file():
         raise ValueError(
-            f"folder {folder} has no config.json; give what checkpoint.export wrote"
+            f"folder {folder} has no config.json; give what mq.export wrote"
         )
     if missing():
         raise ValueError(

@@ -15,7 +15,7 @@ it comes into reach of the next level. When training ends W is thrown away. Step
     2  the float model is the teacher: L = KL(teacher ‖ student), at every token. Or,
        without a teacher, L is the loss of the text itself
     3  AdamW, its rate rising over the first tenth of the steps and falling to 0
-    4  codes = rtn.quantize(latent W): what the next forward pass would have used
+    4  codes = quantize_rtn(latent W): what the next forward pass would have used
 
 With TERNARY as the grid, weights are −1, 0 and 1 times mean |w|: 1.58 bits, as in
 BitNet b1.58 (Ma et al. 2024), which trains on trillions of tokens from nothing. What
@@ -38,7 +38,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from tqdm.auto import tqdm
 
-from minquant.methods.rtn import fake_quantize, quantize
+from minquant.methods.rtn import fake_quantize, quantize_rtn
 from minquant.models.linear_layers import Report, distinct, linear_layers, weight_of
 from minquant.models.text import HasText, check_split, encode
 from minquant.numerics.grids import TERNARY, Grid
@@ -75,7 +75,7 @@ def straight_through(
 ) -> Float[Tensor, "out in"]:
     """`rtn.fake_quantize` whose gradient is that of W itself. Lesson 11.
 
-    Raises as `rtn.quantize` does.
+    Raises as `quantize_rtn` does.
 
     >>> W = torch.tensor([[0.9, -0.2, 0.4]], requires_grad=True)
     >>> W_hat = straight_through(W, TERNARY)
@@ -134,7 +134,7 @@ def train(
     and one more with a teacher.
 
     Raises ValueError if there is no batch, a weight is not float32 or is shared, a
-    layer has an adapter, or the loss is not finite; and as `rtn.quantize` does. LLM-QAT
+    layer has an adapter, or the loss is not finite; and as `quantize_rtn` does. LLM-QAT
     (Liu et al. 2023).
     """
     _check(model, batches)
@@ -149,7 +149,7 @@ def train(
     for name, layer in layers.items():
         parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
         W = weight_of(layer)
-        report[name] = quantize(W, grid, granularity)
+        report[name] = quantize_rtn(W, grid, granularity)
         W.copy_(report[name].dequantize())
     return Trained(twin, report, losses)
 

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.stamped import Table
 
-SOURCE = "from minquant import bits\n\nx = 1  # a comment\n"
+SOURCE = "from minquant.numerics import bits\n\nx = 1  # a comment\n"
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ def test_a_scale_of_16_bits_for_128_weights_adds_an_eighth_of_a_bit():
 
 @pytest.mark.parametrize(("bits", "g"), [(2, 16), (4, 64), (8, 32)])
 def test_bits_per_weight_are_those_of_a_quantized_matrix(bits, g):
-    made = rtn.quantize(
+    made = rtn.quantize_rtn(
         torch.randn(64, 64), grids.zero_point(bits), groups.per_group(g)
     )
     assert answers.bits_per_weight(bits, g, 16, bits) == made.bits_per_weight

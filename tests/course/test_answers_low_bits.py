@@ -27,7 +27,7 @@ def test_three_values_by_hand():
 def test_three_values_are_those_of_the_package_but_for_the_scale_s_16_bits():
     W = random(8, 64, seed=0)
     codes, scales = ternary(W)
-    made = rtn.quantize(W, TERNARY)
+    made = rtn.quantize_rtn(W, TERNARY)
     assert torch.equal(codes, made.codes) and scales.dtype == torch.float32
     assert torch.equal(scales.half(), made.scales)
 
@@ -62,7 +62,7 @@ def test_steps_are_those_of_training_by_torch_s_own_descent():
         descent.step()
         W, codes = latent_step(W, G, 0.05)
         torch.testing.assert_close(W, latent.detach())
-        assert torch.equal(codes, rtn.quantize(latent, TERNARY).codes)
+        assert torch.equal(codes, rtn.quantize_rtn(latent, TERNARY).codes)
 
 
 def test_small_steps_add_up_in_the_latent_until_a_code_changes():

@@ -25,7 +25,7 @@ W = torch.randn(6, 64, generator=torch.Generator().manual_seed(0))
 def rounded(bits=4, cut=None, W=W, **options):
     """W on the symmetric grid, in groups of 16 unless said otherwise."""
     grid = grids.symmetric_full(bits)
-    return rtn.quantize(W, grid, cut or groups.per_group(16), **options)
+    return rtn.quantize_rtn(W, grid, cut or groups.per_group(16), **options)
 
 
 @st.composite
@@ -97,7 +97,7 @@ def test_one_scale_for_a_whole_matrix_becomes_one_for_each_row():
 
 
 def test_codes_of_the_shorter_symmetric_grid_fit_in():
-    quantized = rtn.quantize(W, grids.absmax(4), groups.per_group(16))
+    quantized = rtn.quantize_rtn(W, grids.absmax(4), groups.per_group(16))
     assert torch.equal(read(stored(quantized), 4).dequantize(), quantized.dequantize())
 
 
@@ -110,8 +110,11 @@ def test_4_bits_in_groups_of_16_take_5_bits_on_disk():
 @pytest.mark.parametrize(
     ("quantized", "words"),
     [
-        (rtn.quantize(W, grids.zero_point(4)), "zero_point of 4 bits.*symmetric_full"),
-        (rtn.quantize(W, grids.NF4), "NF4 of 4 bits"),
+        (
+            rtn.quantize_rtn(W, grids.zero_point(4)),
+            "zero_point of 4 bits.*symmetric_full",
+        ),
+        (rtn.quantize_rtn(W, grids.NF4), "NF4 of 4 bits"),
         (rounded(3), "symmetric_full of 3 bits"),
         (replace(rounded(), input_scales=torch.ones(64)), "input_scales.*folds.fold_"),
         (

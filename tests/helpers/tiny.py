@@ -7,7 +7,9 @@ import transformers
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 from torch import nn
 
-from minquant.models.quantize import calibration_batches, linear_layers, quantize_
+from minquant.models.linear_layers import linear_layers
+from minquant.models.quantize import quantize_
+from minquant.models.text import calibration_batches
 
 WORDS = "a b c d e f g h i j k l m n o p q r s t u v w x y z . ,".split()
 

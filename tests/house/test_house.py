@@ -1,118 +1,139 @@
-"""The house: which module may import which, and how large and how well said each is.
-
-The floors stand in the README's table of files, and only there.
-"""
+"""The house: its rooms, who may import whom, and what stands at the front door."""
 
 import ast
 import collections
+import importlib
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import build
 import pytest
+import torch
+
+import minquant as mq
 
 ROOT = Path(__file__).resolve().parents[2]
-ROW = re.compile(r"^\| ([\d.]+) \| \[`(\w+)\.py`\]\(minquant/\2\.py\) \| .+ \|$", re.M)
-FLOORS = {name: float(at) for at, name in ROW.findall((ROOT / "README.md").read_text())}
-MODULES = {
-    path.stem: ast.parse(path.read_text())
-    for path in sorted((ROOT / "minquant").glob("*.py"))
-    if path.stem != "__init__"
-}
-OWNERS = {  # a heavy package, and the modules that may import it
-    "triton": "kernels",
-    "transformers": "model",
-    "huggingface_hub": "model|checkpoint",
-    "ipywidgets": "widget.*",
-}
+PACKAGE = ROOT / "minquant"
+ROOMS = sorted(place.parent.name for place in PACKAGE.glob("*/__init__.py"))
+FILES = sorted(PACKAGE.rglob("*.py"))
+PAGE = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def packages(tree):
-    """The names of the packages that a module imports, wherever it does."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            yield node.module.split(".")[0]
+def lint_imports(folder):
+    """The exit status of import-linter in a folder, and what it prints."""
+    tool = Path(sys.executable).with_name("lint-imports")
+    command = [tool, "--no-cache", "--no-logo"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr
 
 
-def functions(tree):
-    """Every function of a module: methods too, and those inside others."""
-    return [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)]
+# --- rooms ---
 
 
-def public(name):
-    """Whether a name is meant for others."""
-    return not name.startswith("_")
+def test_there_are_few_rooms_and_nothing_lies_between_them():
+    assert 10 <= len(ROOMS) <= 12
+    loose = {path.name for path in PACKAGE.iterdir() if not path.name.startswith("__")}
+    assert loose == set(ROOMS)
 
 
-def test_the_readme_lists_the_files_of_the_package():
-    assert sorted(FLOORS) == sorted(MODULES)
+def test_the_front_page_shows_the_rooms():
+    shown = re.findall(r"^\| \[`(\w+)/`\]\(minquant/(\w+)\)", PAGE, re.MULTILINE)
+    assert sorted(shown) == [(room, room) for room in ROOMS]
 
 
-def test_the_readme_lists_them_in_reading_order():
-    assert list(FLOORS.values()) == sorted(FLOORS.values())
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_has_a_page_that_names_each_of_its_files(room):
+    page = (PACKAGE / room / "README.md").read_text(encoding="utf-8")
+    inside = {
+        path.name if path.is_file() else f"{path.name}/"
+        for path in (PACKAGE / room).iterdir()
+        if path.name not in ("__init__.py", "README.md", "__pycache__")
+    }
+    named = re.findall(r"^\| \[`([\w./]+)`\]", page, re.MULTILINE)
+    assert sorted(named) == sorted(inside)
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_a_module_imports_from_lower_floors_only(name):
-    reached = {lower: FLOORS[lower] for lower in build.imported(MODULES[name])}
-    assert all(floor < FLOORS[name] for floor in reached.values()), (
-        f"{name} is on floor {FLOORS[name]:g} and imports {reached}"
-    )
+def test_the_rooms_import_one_way():
+    status, printed = lint_imports(ROOT)
+    assert status == 0, printed
+    assert "4 kept, 0 broken" in printed
 
 
-@pytest.mark.parametrize("package", OWNERS)
-def test_a_heavy_package_has_one_owner(package):
-    users = [name for name, tree in MODULES.items() if package in packages(tree)]
-    assert [name for name in users if not re.fullmatch(OWNERS[package], name)] == []
+@pytest.mark.parametrize(
+    ("file", "line", "broken"),
+    [
+        ("numerics/bits.py", "from minquant.methods import rtn", "A room imports"),
+        ("files/__init__.py", "from minquant.methods import rtn", "A room imports"),
+        ("layers/lora.py", "import triton", "Only kernels"),
+        ("measure/probes.py", "import transformers", "Only models and serving"),
+        ("models/load.py", "import ipywidgets", "Only the course"),
+    ],
+)
+def test_an_import_that_runs_up_is_seen(tmp_path, file, line, broken):
+    shutil.copytree(PACKAGE, tmp_path / "minquant")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    with (tmp_path / "minquant" / file).open("a", encoding="utf-8") as place:
+        place.write(f"\n\ndef later():\n    {line}\n")
+    status, printed = lint_imports(tmp_path)
+    assert status == 1
+    assert re.search(rf"{broken}.* BROKEN", printed), printed
 
 
-def test_the_package_imports_nothing_of_the_notebooks_and_tests():
-    ours = {"notebooks", "tests", "benchmarks", "build", "tiny"}
-    assert [name for name, tree in MODULES.items() if ours & set(packages(tree))] == []
+# --- the front door ---
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_no_star_import(name):
-    stars = (n for n in ast.walk(MODULES[name]) if isinstance(n, ast.ImportFrom))
-    assert not any(alias.name == "*" for star in stars for alias in star.names)
+def test_every_name_at_the_front_door_leads_to_what_it_says():
+    assert len(mq.__all__) == len(set(mq.__all__)) > 40
+    for module, names in mq.NAMES.items():
+        place = importlib.import_module(f"minquant.{module}")
+        for name in names.split():
+            assert getattr(mq, name) is getattr(place, name)
+    assert mq.checks.solution and mq.almanac.documents
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_a_module_is_of_a_size_to_be_read_at_one_sitting(name):
-    lines = len((ROOT / f"minquant/{name}.py").read_text().splitlines())
-    assert 40 <= lines <= 250
-    for function in functions(MODULES[name]):
-        assert function.end_lineno - function.lineno < 60, function.name
+def test_a_name_that_is_not_there_says_which_are():
+    with pytest.raises(
+        AttributeError, match="minquant has no 'quantise'; it has .*load"
+    ):
+        mq.quantise  # noqa: B018
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_every_public_name_says_what_it_is(name):
-    tree = MODULES[name]
-    classes = [n for n in tree.body if isinstance(n, ast.ClassDef) and public(n.name)]
-    said = [*classes, *(f for f in functions(tree) if public(f.name))]
-    assert ast.get_docstring(tree)
-    assert [n.name for n in said if not ast.get_docstring(n)] == []
+def test_completion_offers_the_public_names_alone():
+    assert dir(mq) == mq.__all__
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_every_public_function_is_typed(name):
-    untyped = []
-    for function in functions(MODULES[name]):
-        given = function.args
-        arguments = [*given.posonlyargs, *given.args, *given.kwonlyargs]
-        typed = all(a.annotation for a in arguments if a.arg not in ("self", "cls"))
-        if public(function.name) and not (typed and function.returns):
-            untyped.append(function.name)
-    assert untyped == []
+def test_the_front_page_lists_the_front_door():
+    table = PAGE.partition("## The front door\n")[2].partition("\n## ")[0]
+    listed = re.findall(r"`mq\.(\w+)`", table)
+    assert sorted(listed) == mq.__all__
+
+
+# --- files ---
 
 
 def test_nothing_is_written_twice():
     bodies = collections.defaultdict(list)
-    for name, tree in MODULES.items():
-        for function in functions(tree):
-            if function.end_lineno - function.lineno >= 3:
-                body = ast.Module(function.body, [])
-                bodies[ast.dump(body)].append(f"{name}.{function.name}")
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno >= 3:
+                body = ast.dump(ast.Module(node.body, []))
+                bodies[body].append(f"{path.relative_to(PACKAGE)}: {node.name}")
+    assert len(bodies) > 500
     assert [names for names in bodies.values() if len(names) > 1] == []
+
+
+def test_the_stamps_find_every_module():
+    modules = [path.relative_to(PACKAGE).with_suffix("").parts for path in FILES]
+    dotted = [".".join(p for p in parts if p != "__init__") for parts in modules]
+    assert [build.file_of(name) for name in dotted] == FILES
+    assert build.closure(dotted) == set(dotted)
+
+
+def test_shapes_are_types_while_tests_run():
+    with pytest.raises(Exception, match="type-check"):
+        mq.quantize_with(
+            torch.ones(2, 8), torch.ones(1), None, mq.absmax(4), mq.PER_TENSOR
+        )

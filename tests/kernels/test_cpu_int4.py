@@ -14,7 +14,7 @@ def packed_of(grid=None, g=32, shape=(32, 128), seed=0):
     """A random packed matrix."""
     W = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
     return packed_words.pack_matrix(
-        rtn.quantize(W, grid or grids.absmax(4), groups.per_group(g))
+        rtn.quantize_rtn(W, grid or grids.absmax(4), groups.per_group(g))
     )
 
 

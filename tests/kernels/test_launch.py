@@ -18,7 +18,7 @@ def packed_of(grid=None, g=32, shape=(24, 96)):
     """A random packed matrix."""
     W = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     grid = grid or grids.zero_point(4)
-    made = packed_words.pack_matrix(rtn.quantize(W, grid, groups.per_group(g)))
+    made = packed_words.pack_matrix(rtn.quantize_rtn(W, grid, groups.per_group(g)))
     return made.to("cuda") if CUDA else made
 
 
@@ -89,8 +89,9 @@ def test_the_module_works_where_triton_is_absent():
     code = """
 import sys, torch
 sys.modules["triton"] = None
-from minquant import grids, matmul, rtn
-packed = matmul.pack_matrix(rtn.quantize(torch.randn(8, 64), grids.absmax(4)))
+import minquant as mq
+from minquant.kernels import matmul
+packed = mq.pack_matrix(mq.quantize_rtn(torch.randn(8, 64), mq.absmax(4)))
 X = torch.randn(2, 64)
 assert torch.allclose(matmul.matmul(X, packed), matmul.reference(X, packed), 1e-4, 1e-5)
 try:

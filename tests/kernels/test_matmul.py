@@ -23,7 +23,7 @@ def packed_of(grid=None, g=32, shape=(48, 96), seed=0):
     """A random packed matrix; g None: one group per row."""
     W = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
     cut = groups.per_group(g) if g else groups.PER_CHANNEL
-    return matmul.pack_matrix(rtn.quantize(W, grid or grids.zero_point(4), cut))
+    return matmul.pack_matrix(rtn.quantize_rtn(W, grid or grids.zero_point(4), cut))
 
 
 def inputs(*shape, dtype=torch.float32):
@@ -40,7 +40,7 @@ def error(Y, X, packed):
 def test_two_weights_by_hand():
     """Codes 7 and −7 at scale 1/2: 3.5 · 2 + (−3.5) · 4 = −7."""
     W = torch.tensor([[3.5, -3.5]])
-    packed = matmul.pack_matrix(rtn.quantize(W, grids.absmax(4)))
+    packed = matmul.pack_matrix(rtn.quantize_rtn(W, grids.absmax(4)))
     assert matmul.matmul(torch.tensor([2.0, 4.0]), packed).tolist() == [-7.0]
 
 

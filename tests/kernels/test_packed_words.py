@@ -24,7 +24,7 @@ GRIDS = [
 def quantized(shape, grid, granularity=groups.PER_CHANNEL, seed=0, **kwargs):
     """Random weights, rounded."""
     W = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-    return rtn.quantize(W, grid, granularity, **kwargs)
+    return rtn.quantize_rtn(W, grid, granularity, **kwargs)
 
 
 def test_the_second_word_of_a_block_holds_weights_2_and_3_of_each_slice():

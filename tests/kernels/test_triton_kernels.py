@@ -42,7 +42,7 @@ def matrix(grid, g, width, out=37, seed=0):
     """A random packed matrix, in groups of g (None: one per row)."""
     W = torch.randn(out, width, generator=torch.Generator().manual_seed(seed))
     cut = groups.per_group(g) if g else groups.PER_CHANNEL
-    return packed_words.pack_matrix(rtn.quantize(W, grid, cut)).to(DEVICE)
+    return packed_words.pack_matrix(rtn.quantize_rtn(W, grid, cut)).to(DEVICE)
 
 
 def inputs(n, width, dtype=torch.float16, seed=1):
@@ -178,7 +178,7 @@ def test_the_smallest_inputs_of_fp16_count():
 def test_fp32_scales_are_used_as_they_are():
     W = torch.randn(16, 64, generator=torch.Generator().manual_seed(0))
     cut = groups.per_group(32)
-    q = rtn.quantize(W, grids.absmax(4), cut, scale_dtype=torch.float32)
+    q = rtn.quantize_rtn(W, grids.absmax(4), cut, scale_dtype=torch.float32)
     packed = packed_words.pack_matrix(q).to(DEVICE)
     for by in (GEMV, SKINNY, GEMM):
         assert error(by, inputs(2, 64), packed) < EXACT

@@ -25,7 +25,7 @@ def _untuned(monkeypatch):
 def packed(bits=4, out=40):
     """A small matrix, where the kernels run."""
     W = torch.randn(out, 128, generator=torch.Generator().manual_seed(0))
-    made = rtn.quantize(W, grids.zero_point(bits), groups.per_group(64))
+    made = rtn.quantize_rtn(W, grids.zero_point(bits), groups.per_group(64))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return packed_words.pack_matrix(made).to(device)
 
@@ -125,7 +125,7 @@ def test_what_cannot_be_tuned_is_named():
         tuning.tune(packed(), 257)
     W = torch.ones(8, 24)
     odd = packed_words.pack_matrix(
-        rtn.quantize(W, grids.absmax(4), groups.per_group(12))
+        rtn.quantize_rtn(W, grids.absmax(4), groups.per_group(12))
     )
     with pytest.raises(ValueError, match="cannot be tuned: group_size is 12"):
         tuning.tune(odd.to(packed().words.device))

@@ -31,7 +31,7 @@ def inputs(*shape, dtype=torch.float32, grad=False):
 
 def int4(W):
     """Four bits with zeros, in groups of 64."""
-    return rtn.quantize(W, grids.zero_point(4), groups.per_group(64))
+    return rtn.quantize_rtn(W, grids.zero_point(4), groups.per_group(64))
 
 
 LAYERS = {

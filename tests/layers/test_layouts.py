@@ -21,7 +21,7 @@ BY64 = groups.per_group(64)
 def quantized(grid, cut=BY64, width=640, **options):
     """A random matrix (16, width), quantized."""
     W = torch.randn(16, width, generator=torch.Generator().manual_seed(0))
-    return rtn.quantize(W, grid, cut, **options)
+    return rtn.quantize_rtn(W, grid, cut, **options)
 
 
 def W_hat(matrix):

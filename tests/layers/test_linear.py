@@ -38,14 +38,14 @@ def methods():
     X[:, 3] *= 20
     int4 = grids.zero_point(4), BY64
     return {
-        "rtn": rtn.quantize(W, *int4),
-        "clipped": rtn.quantize(W, *int4, clip="mse"),
+        "rtn": rtn.quantize_rtn(W, *int4),
+        "clipped": rtn.quantize_rtn(W, *int4, clip="mse"),
         "gptq": quantize_gptq(W, X.T @ X, *int4),
         "awq": quantize_awq(W, X, *int4),
         "awq nf4": quantize_awq(W, X, grids.NF4, BY64),
         "nf4": nf4(W),
         "smooth": quantize_smooth(W, X),
-        "ternary": rtn.quantize(W, grids.TERNARY),
+        "ternary": rtn.quantize_rtn(W, grids.TERNARY),
     }
 
 
@@ -61,7 +61,7 @@ def methods():
 def test_every_width_grid_and_layout_is_near_the_product_in_float64(
     bits, grid, cut, dtype, layout, n
 ):
-    q = rtn.quantize(weights(), grid(bits), cut)
+    q = rtn.quantize_rtn(weights(), grid(bits), cut)
     layer = QuantLinear(q, layout=layout)
     X = weights(n, 640, seed=n).to(dtype)
     Y_exact = X.double() @ q.dequantize(torch.float64).T
@@ -85,7 +85,7 @@ def test_any_methods_output_is_served(name, dtype):
 @pytest.mark.parametrize("layout", ["words", "stream"])
 def test_input_scales_divide_the_columns_and_are_counted(layout):
     W, s = weights(), torch.linspace(0.5, 4, 640).half()
-    bare = rtn.quantize(W * s, grids.absmax(4), BY64)
+    bare = rtn.quantize_rtn(W * s, grids.absmax(4), BY64)
     plain = QuantLinear(bare, layout=layout)
     layer = QuantLinear(replace(bare, input_scales=s), layout=layout)
     assert layer.nbytes == plain.nbytes + 2 * 640
@@ -98,7 +98,7 @@ def test_input_scales_divide_the_columns_and_are_counted(layout):
 
 
 def test_the_repr_says_bits_per_weight():
-    said = repr(QuantLinear(rtn.quantize(weights(), grids.zero_point(4), BY64)))
+    said = repr(QuantLinear(rtn.quantize_rtn(weights(), grids.zero_point(4), BY64)))
     assert said == (
         "QuantLinear(in_features=640, out_features=96, bias=False, 4.31 bits per weight"
         ", zero_point per group of 64)"
@@ -108,7 +108,7 @@ def test_the_repr_says_bits_per_weight():
 
 
 def test_a_backend_of_no_such_name_is_refused_when_the_layer_is_made():
-    quantized = rtn.quantize(weights(), grids.zero_point(4), BY64)
+    quantized = rtn.quantize_rtn(weights(), grids.zero_point(4), BY64)
     with (
         fixture.as_learners_have_it(),
         pytest.raises(ValueError, match="backend is 'cuda'"),
@@ -117,7 +117,7 @@ def test_a_backend_of_no_such_name_is_refused_when_the_layer_is_made():
 
 
 def test_the_matrix_is_made_anew_only_when_its_buffers_are_others():
-    layer = QuantLinear(rtn.quantize(weights(), grids.zero_point(4), BY64))
+    layer = QuantLinear(rtn.quantize_rtn(weights(), grids.zero_point(4), BY64))
     first = layer.matrix
     assert layer.matrix is first and first.words is layer.words
     layer.words = layer.words.clone()
@@ -126,7 +126,7 @@ def test_the_matrix_is_made_anew_only_when_its_buffers_are_others():
 
 
 def test_3_bits_take_3_0_in_a_stream_and_3_2_in_words_and_a_wide_layer_takes_words():
-    quantized = rtn.quantize(weights(16, 4000), grids.absmax(3))
+    quantized = rtn.quantize_rtn(weights(16, 4000), grids.absmax(3))
     scale = 16 / 4000  # one of fp16 for each row
     for layout, bits in (("stream", 3.0), ("words", 3.2), ("auto", 3.2)):
         layer = QuantLinear(quantized, layout=layout)
@@ -135,7 +135,7 @@ def test_3_bits_take_3_0_in_a_stream_and_3_2_in_words_and_a_wide_layer_takes_wor
 
 
 def test_around_a_packed_matrix_it_shares_the_memory():
-    layer = QuantLinear(rtn.quantize(weights(), grids.absmax(4), BY64))
+    layer = QuantLinear(rtn.quantize_rtn(weights(), grids.absmax(4), BY64))
     twin = layer.sharing(torch.ones(96))
     assert twin.words.data_ptr() == layer.words.data_ptr() and repr(twin)
     X = weights(3, 640)
@@ -192,7 +192,7 @@ def test_int8_refuses_what_it_cannot_serve():
     with pytest.raises(ValueError, match="float16 does not hold W, which reaches 1e+"):
         Int8Linear.quantize(torch.full((2, 8), 1e6))
     with pytest.raises(ValueError, match="quantized is 4-bit absmax per channel; give"):
-        Int8Linear(rtn.quantize(weights(2, 8), grids.absmax(4)))
+        Int8Linear(rtn.quantize_rtn(weights(2, 8), grids.absmax(4)))
 
 
 def test_it_stands_where_a_linear_layer_stood():

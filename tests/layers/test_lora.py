@@ -37,7 +37,7 @@ BASES = {
     "floats": dense,
     "nf4": lambda: QuantLinear(nf4(random(OUT, IN)), random(OUT, seed=1)),
     "int4": lambda: QuantLinear(
-        rtn.quantize(random(OUT, IN), grids.zero_point(4), groups.per_group(32))
+        rtn.quantize_rtn(random(OUT, IN), grids.zero_point(4), groups.per_group(32))
     ),
     "int8": lambda: Int8Linear.quantize(random(OUT, IN), threshold=0.0),
 }

@@ -47,7 +47,7 @@ def test_values_and_bytes_are_those_of_the_quantized_tensor(
     grid, cut, out, fours, scaled, part, seed
 ):
     W = weights(out, 4 * fours, seed)
-    q = rtn.quantize(W, grid, cut)
+    q = rtn.quantize_rtn(W, grid, cut)
     if scaled:
         q = replace(q, input_scales=torch.rand(4 * fours).half() + 0.5)
     matrix = LookupMatrix.of(q)
@@ -61,7 +61,7 @@ def test_values_and_bytes_are_those_of_the_quantized_tensor(
 @quick
 @given(st.sampled_from(GRIDS), st.sampled_from(CUTS), st.integers(0, 9))
 def test_unpacked_it_is_the_quantized_tensor_again(grid, cut, seed):
-    q = rtn.quantize(weights(5, 8, seed), grid, cut)
+    q = rtn.quantize_rtn(weights(5, 8, seed), grid, cut)
     again = LookupMatrix.of(q).unpacked()
     assert torch.equal(again.codes, q.codes) and again.nbytes == q.nbytes
     assert (again.zeros is None) == (q.zeros is None)
@@ -69,7 +69,7 @@ def test_unpacked_it_is_the_quantized_tensor_again(grid, cut, seed):
 
 
 def test_a_byte_of_two_nf4_codes_by_hand():
-    q = rtn.quantize(torch.tensor([[1.0, -1.0, 0.0, 0.25]]), grids.NF4)
+    q = rtn.quantize_rtn(torch.tensor([[1.0, -1.0, 0.0, 0.25]]), grids.NF4)
     matrix = LookupMatrix.of(q)
     assert matrix.codes.tolist() == [0x0F, 0xA7]  # −1 is code 0, 0 is 7, 0.246 is 10
     assert matrix.dequantize()[0, 3] == pytest.approx(0.24611230)
@@ -79,7 +79,7 @@ def test_a_byte_of_two_nf4_codes_by_hand():
     "store", [DoubleQuantized.store, E8M0.store, E4M3.of(weights(16, 64), grids.NF4)]
 )
 def test_scales_in_a_format_of_their_own_stay_in_it(store):
-    q = rtn.quantize(
+    q = rtn.quantize_rtn(
         weights(16, 64), grids.NF4, groups.per_group(16), scale_dtype=store
     )
     matrix = LookupMatrix.of(q)
@@ -91,7 +91,7 @@ def test_scales_in_a_format_of_their_own_stay_in_it(store):
 
 def test_nf4_under_double_quantization_takes_4_127_bits():
     W = weights(256, 1024)
-    q = rtn.quantize(
+    q = rtn.quantize_rtn(
         W, grids.NF4, groups.per_group(64), scale_dtype=DoubleQuantized.store
     )
     assert f"{8 * LookupMatrix.of(q).nbytes / W.numel():.3f}" == "4.127"
@@ -108,4 +108,4 @@ def test_parts_cover_all_rows_and_each_begins_at_a_multiple_of_eight(out, width)
 
 def test_more_than_eight_bits_are_refused():
     with pytest.raises(ValueError, match="zero_point has 9 bits; pack 1 to 8, and"):
-        LookupMatrix.of(rtn.quantize(weights(2, 8), grids.zero_point(9)))
+        LookupMatrix.of(rtn.quantize_rtn(weights(2, 8), grids.zero_point(9)))

@@ -74,7 +74,7 @@ def same(a, b):
 @pytest.mark.parametrize("grid", GRIDS, **named)
 def test_with_scales_of_one_it_is_rtn_bit_for_bit(grid, how):
     W, X = case()
-    known = rtn.quantize(W, grid, how)
+    known = rtn.quantize_rtn(W, grid, how)
     assert same(quantize_scaled(W, torch.ones(24), grid, how), known)
     found = quantize_awq(W, X, grid, how, ratios=(0.0,), clip=None)
     assert (found.input_scales == 1).all() and same(found, known)
@@ -96,7 +96,7 @@ def test_inputs_that_are_all_alike_leave_nothing_to_protect():
     X = torch.randn(50, 24, generator=torch.Generator().manual_seed(1)).sign()
     found = quantize_awq(W, X, grids.absmax(4), clip=None)
     assert (found.input_scales == 1).all()
-    assert same(found, rtn.quantize(W, grids.absmax(4)))
+    assert same(found, rtn.quantize_rtn(W, grids.absmax(4)))
 
 
 # --- by hand ---
@@ -256,7 +256,7 @@ def test_with_clipping_it_is_no_worse_than_llm_awq(scale_dtype):
 
 def test_one_percent_of_columns_matter_chosen_by_inputs_and_not_by_weights():
     W, X, _ = fixture.layer()
-    q = rtn.quantize(W, *INT4)
+    q = rtn.quantize_rtn(W, *INT4)
     chance = torch.rand(1024, generator=torch.Generator().manual_seed(0))
     sizes = {"X": X.abs().mean(0), "W": W.abs().mean(0), "chance": chance}
     plain = fixture.error(q.dequantize())
@@ -298,7 +298,7 @@ def test_a_whole_model_is_quantized_better_than_by_rtn(function):
     args = {"grid": grids.zero_point(3), "granularity": groups.per_group(16)}
     name = "model.layers.0.self_attn.q_proj"
     report, X, W = tiny.quantized(partial(function, **args), name, 3, batch=3)
-    plain = output_error(W, X, rtn.quantize(W, **args))
+    plain = output_error(W, X, rtn.quantize_rtn(W, **args))
     assert output_error(W, X, report[name]) < plain
     shared = report["model.layers.0.self_attn.k_proj"].input_scales
     equal = torch.equal(report[name].input_scales, shared)
@@ -344,7 +344,7 @@ def test_salient_columns_are_the_largest_and_at_least_one():
 
 def test_kept_columns_are_those_of_w_and_the_others_are_not():
     W, _ = case()
-    q = rtn.quantize(W, grids.absmax(2))
+    q = rtn.quantize_rtn(W, grids.absmax(2))
     kept = keep_columns(W, q, torch.tensor([3, 7]))
     assert torch.equal(kept[:, [3, 7]], W[:, [3, 7]])
     rest = [j for j in range(24) if j not in (3, 7)]

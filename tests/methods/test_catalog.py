@@ -69,7 +69,7 @@ def test_the_bits_are_what_a_quantized_matrix_weighs(name, g):
 )
 def test_a_format_is_rtn_with_its_grid_groups_and_scales(W, name, grid, g, how):
     mine = BY_NAME[name].quantize(W)
-    same = rtn.quantize(W, grid, groups.per_group(g), scale_dtype=how(W))
+    same = rtn.quantize_rtn(W, grid, groups.per_group(g), scale_dtype=how(W))
     assert torch.equal(mine.codes, same.codes)
     assert torch.equal(mine.dequantize(), same.dequantize())
     assert mine.nbytes == same.nbytes
@@ -77,7 +77,7 @@ def test_a_format_is_rtn_with_its_grid_groups_and_scales(W, name, grid, g, how):
 
 def test_clipping_goes_through(W):
     mine = BY_NAME["int4"].quantize(W, clip="mse")
-    same = rtn.quantize(W, grids.zero_point(4), groups.per_group(128), clip="mse")
+    same = rtn.quantize_rtn(W, grids.zero_point(4), groups.per_group(128), clip="mse")
     assert torch.equal(mine.codes, same.codes)
 
 

@@ -32,14 +32,14 @@ def normal(seed, out=8, width=64):
 
 def test_usage_by_hand():
     W = torch.tensor([[-0.7, 0.0, 0.1, 0.69]])
-    shares = usage(rtn.quantize(W, grids.absmax(4)))
+    shares = usage(rtn.quantize_rtn(W, grids.absmax(4)))
     assert shares.tolist() == [0.25, *[0] * 6, 0.25, 0.25, *[0] * 5, 0.25]
 
 
 @quick
 @given(seeds, st.sampled_from(GRIDS))
 def test_usage_is_the_count_of_each_code(seed, grid):
-    q = rtn.quantize(normal(seed), grid, groups.per_group(16))
+    q = rtn.quantize_rtn(normal(seed), grid, groups.per_group(16))
     shares = usage(q)
     counts = [
         (q.codes.long() == c).sum().item() for c in range(grid.low, grid.high + 1)
@@ -54,7 +54,7 @@ def test_equal_shares_carry_all_bits_and_one_code_carries_none():
 
 
 def test_nf4_s_codes_are_not_used_equally_on_a_normal():
-    q = rtn.quantize(fixture.layer().W, grids.NF4, groups.per_group(64))
+    q = rtn.quantize_rtn(fixture.layer().W, grids.NF4, groups.per_group(64))
     shares = usage(q)
     assert 0.016 < shares.min() < 0.019 and 0.090 < shares.max() < 0.095
     assert int(shares.argmin()) == 15  # the outermost of the side with more codes
@@ -65,7 +65,7 @@ def test_nf4_s_codes_are_not_used_equally_on_a_normal():
 @given(seeds, st.sampled_from(GRIDS))
 def test_errors_of_the_codes_are_those_of_the_weights(seed, grid):
     W = normal(seed)
-    q = rtn.quantize(W, grid, groups.per_group(16))
+    q = rtn.quantize_rtn(W, grid, groups.per_group(16))
     squares = (q.dequantize() - W).double().square()
     shares = error_by_code(W, q)
     assert shares.sum() == pytest.approx(1)
@@ -75,7 +75,7 @@ def test_errors_of_the_codes_are_those_of_the_weights(seed, grid):
 
 def test_without_error_no_code_has_a_share():
     W = torch.tensor([[-7.0, 3.0, 7.0]])
-    q = rtn.quantize(W, grids.absmax(4))
+    q = rtn.quantize_rtn(W, grids.absmax(4))
     assert not error_by_code(W, q).any()
 
 
@@ -83,7 +83,7 @@ def test_without_error_no_code_has_a_share():
 @given(seeds, st.sampled_from(GRIDS))
 def test_a_place_on_the_ruler_is_the_weight(seed, grid):
     W = normal(seed)
-    q = rtn.quantize(W, grid, groups.per_group(32), scale_dtype=torch.float32)
+    q = rtn.quantize_rtn(W, grid, groups.per_group(32), scale_dtype=torch.float32)
     low, high = grid.levels[0], grid.levels[-1]
     zeros = 0 if q.zeros is None else q.zeros[:, :, None].float()
     steps = (places(W, q).reshape(8, 2, 32) + 1) / 2 * (high - low) + low
@@ -93,7 +93,7 @@ def test_a_place_on_the_ruler_is_the_weight(seed, grid):
 
 def test_with_nf4_a_place_is_the_share_of_the_absmax():
     W = normal(0)
-    q = rtn.quantize(W, grids.NF4, groups.per_group(64), scale_dtype=torch.float32)
+    q = rtn.quantize_rtn(W, grids.NF4, groups.per_group(64), scale_dtype=torch.float32)
     torch.testing.assert_close(places(W, q), W / W.abs().amax(1, keepdim=True))
 
 

@@ -47,7 +47,7 @@ def test_gptq_gives_the_codes_of_llm_compressor(name):
     assert (found.codes != GOLDEN[f"{name}.codes"]).float().mean() <= 1e-3
     error = fixture.error(found.dequantize(), layer)
     assert error == pytest.approx(GOLDEN[f"{name}.error"].item(), rel=1e-3)
-    plain = rtn.quantize(W, *INT4, **FP32)  # much further away
+    plain = rtn.quantize_rtn(W, *INT4, **FP32)  # much further away
     assert (plain.codes != GOLDEN[f"{name}.codes"]).float().mean() > 0.2
 
 
@@ -65,7 +65,7 @@ def test_awq_finds_the_input_scales_of_torchao():
 
 
 def test_nf4_is_bit_for_bit_that_of_bitsandbytes():
-    found = rtn.quantize(make.few().W, *NF4, **FP32)
+    found = rtn.quantize_rtn(make.few().W, *NF4, **FP32)
     even, odd = found.codes.reshape(-1, 2).unbind(1)
     assert torch.equal((even << 4) | odd, GOLDEN["nf4.packed"])
     assert torch.equal(found.scales.flatten(), GOLDEN["nf4.absmax"])
@@ -75,7 +75,7 @@ def test_nf4_is_bit_for_bit_that_of_bitsandbytes():
 
 
 def test_scales_in_8_bits_are_those_of_bitsandbytes_or_nearer():
-    scales = rtn.quantize(fixture.layer().W, *NF4, **FP32).scales
+    scales = rtn.quantize_rtn(fixture.layer().W, *NF4, **FP32).scales
     found = DoubleQuantized.store(scales, grids.NF4)
     assert torch.equal(dynamic_map(), GOLDEN["double.map"])
     assert torch.equal(found.absmax, GOLDEN["double.absmax"])

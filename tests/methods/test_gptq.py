@@ -63,14 +63,14 @@ def test_with_a_diagonal_h_gptq_is_rtn_bit_for_bit(grid, how, options):
         found = quantize_gptq(
             W, torch.diag(diagonal), grid, how, damping=damping, block=7, **options
         )
-        assert same(found, rtn.quantize(W, grid, how))
+        assert same(found, rtn.quantize_rtn(W, grid, how))
 
 
 @quick
 @given(SEEDS, st.sampled_from(GRIDS), st.sampled_from([*CUTS[1:], *CUTS[:1]]))
 def test_with_rulers_fixed_before_the_loop_it_is_the_derivation(seed, grid, how):
     W, H = case(seed)
-    round_column = gptq_derivation.rulers_of(rtn.quantize(W, grid, how))
+    round_column = gptq_derivation.rulers_of(rtn.quantize_rtn(W, grid, how))
     *_, end = gptq_derivation.steps(
         W, gptq_derivation.rows_by_elimination(damped(H)), round_column
     )
@@ -112,7 +112,7 @@ def test_act_order_is_the_plain_loop_on_sorted_columns_with_rulers_of_w(
 ):
     W, H = case(seed)
     order = sorted(range(24), key=lambda j: -H[j, j])
-    rulers = gptq_derivation.rulers_of(rtn.quantize(W, grid, how))
+    rulers = gptq_derivation.rulers_of(rtn.quantize_rtn(W, grid, how))
     *_, end = gptq_derivation.steps(
         W[:, order],
         gptq_derivation.rows_by_elimination(damped(H)[order][:, order]),
@@ -137,7 +137,7 @@ def test_a_case_by_hand_pushes_one_error_to_the_right():
     W, H = torch.tensor([[2.4, 3.2, 7.0]]), torch.eye(3)
     H[0, 1] = H[1, 0] = 0.9
     found = quantize_gptq(W, H, grids.absmax(4), damping=0.0)
-    assert rtn.quantize(W, grids.absmax(4)).codes.tolist() == [[2, 3, 7]]
+    assert rtn.quantize_rtn(W, grids.absmax(4)).codes.tolist() == [[2, 3, 7]]
     assert found.codes.tolist() == [[2, 4, 7]]
     # the other way round column 1 is rounded down first, and column 0 goes up
     turned = quantize_gptq(
@@ -218,7 +218,7 @@ def test_an_input_never_seen_is_rounded_to_nearest_and_disturbs_no_other(act_ord
 def test_without_any_input_seen_it_is_rtn():
     W, H = case()
     found = quantize_gptq(W, 0 * H, grids.NF4, groups.per_group(8))
-    assert same(found, rtn.quantize(W, grids.NF4, groups.per_group(8)))
+    assert same(found, rtn.quantize_rtn(W, grids.NF4, groups.per_group(8)))
 
 
 @pytest.mark.parametrize("n", [1, 5, 16])
@@ -228,7 +228,7 @@ def test_fewer_tokens_than_inputs_need_damping_and_work_with_it(n):
     with pytest.raises(ValueError, match="does not factor at damping 0.0: some inputs"):
         quantize_gptq(W, H, grid, damping=0.0)
     E = quantize_gptq(W, H, grid).dequantize() - W
-    E_rtn = rtn.quantize(W, grid).dequantize() - W
+    E_rtn = rtn.quantize_rtn(W, grid).dequantize() - W
     assert torch.trace(E @ H @ E.T) < torch.trace(E_rtn @ H @ E_rtn.T)
 
 
@@ -284,7 +284,7 @@ def test_scales_in_a_format_of_their_own_are_fixed_before_the_loop():
     W, H = case(dtype=torch.float32)
     args = W, H, grids.FP4, groups.per_group(8)
     found = quantize_gptq(*args, scale_dtype=E8M0.store, static_groups=True)
-    known = rtn.quantize(W, *args[2:], scale_dtype=E8M0.store)
+    known = rtn.quantize_rtn(W, *args[2:], scale_dtype=E8M0.store)
     assert torch.equal(found.scales.exponents, known.scales.exponents)
     with pytest.raises(ValueError, match="is a format that .* pass static_groups=True"):
         quantize_gptq(*args, scale_dtype=E8M0.store)
@@ -344,6 +344,6 @@ def test_a_whole_model_is_quantized_with_what_the_method_asks_for():
     report, X, W = tiny.quantized(partial(quantize_gptq, **args), name, 12, batch=5)
     error, error_rtn = (
         (X @ (q.dequantize() - W).T).square().mean()
-        for q in (report[name], rtn.quantize(W, **args))
+        for q in (report[name], rtn.quantize_rtn(W, **args))
     )
     assert error < error_rtn

@@ -170,7 +170,7 @@ def test_inputs_that_are_independent_push_nothing():
 def test_the_rulers_of_a_matrix_round_its_columns_to_its_codes(grid, how):
     how = groups.per_group(4) if how == "groups of 4" else how
     W = case(0)[0]
-    quantized = rtn.quantize(W, grid, how)
+    quantized = rtn.quantize_rtn(W, grid, how)
     round_column = gptq_derivation.rulers_of(quantized)
     W_hat = quantized.dequantize(torch.float64)
     for j in range(W.shape[1]):

@@ -63,7 +63,7 @@ def weights(seed=0, out=4, width=32, size=0.03):
     ],
 )
 def test_a_row_by_hand(grid, row, scale, zero, codes, back):
-    q = rtn.quantize(torch.tensor([row]), grid)
+    q = rtn.quantize_rtn(torch.tensor([row]), grid)
     assert q.scales.item() == scale
     assert (None if q.zeros is None else q.zeros.item()) == zero
     assert q.codes.tolist() == [codes]
@@ -72,12 +72,12 @@ def test_a_row_by_hand(grid, row, scale, zero, codes, back):
 
 def test_codes_are_computed_against_the_scale_as_stored():
     W = torch.tensor([[7.0, 3.501, -3.499]]) * 0.1003
-    q = rtn.quantize(W, absmax(4))
+    q = rtn.quantize_rtn(W, absmax(4))
     stored = torch.tensor(0.1003).half().float()  # 0.10028
     assert q.scales.item() == stored.item()
     assert q.codes.tolist() == [[7, 4, -3]]
     assert (W / stored).tolist()[0] == pytest.approx([7.0014, 3.5017, -3.4997], 1e-4)
-    coarse = rtn.quantize(torch.tensor([[120.6, 60.5]]), absmax(8), scale_dtype=FP8)
+    coarse = rtn.quantize_rtn(torch.tensor([[120.6, 60.5]]), absmax(8), scale_dtype=FP8)
     assert coarse.scales.float().item() == 0.9375  # 120.6 / 127 = 0.9496
     assert coarse.codes.tolist() == [[127, 65]]  # against 0.9496 it would be 64
 
@@ -92,14 +92,14 @@ def test_the_granularities_differ_in_what_shares_a_scale():
         (PER_CHANNEL, [[10.0], [0.3]]),
         (per_group(2), [[2.0, 10.0], [0.2, 0.3]]),
     ]:
-        q = rtn.quantize(W, absmax(4), cut, **EXACT)
+        q = rtn.quantize_rtn(W, absmax(4), cut, **EXACT)
         torch.testing.assert_close(q.scales, torch.tensor(scales))
 
 
 def test_clipping_by_hand_cuts_the_one_to_serve_the_many():
     # 31 (r − ½)² + (1 − r)² is least at r = 0.5156; of the ratios tried, at 0.52
     W = torch.tensor([[0.5] * 31 + [1.0]])
-    assert rtn.quantize(W, absmax(2), clip="mse", **EXACT).scales.item() == (
+    assert rtn.quantize_rtn(W, absmax(2), clip="mse", **EXACT).scales.item() == (
         pytest.approx(0.52)
     )
 
@@ -121,7 +121,7 @@ def test_the_error_of_the_seeded_layer_is_that_of_other_implementations(
     grid, cut, expected
 ):
     # theirs have fp32 scales; fp16 scales change the fourth digit
-    q = rtn.quantize(fixture.layer().W, grid, cut, **EXACT)
+    q = rtn.quantize_rtn(fixture.layer().W, grid, cut, **EXACT)
     digits = 3 if expected == 3.724e-2 else 4
     assert f"{fixture.error(q.dequantize()):.{digits}e}" == f"{expected:.{digits}e}"
 
@@ -144,7 +144,7 @@ def test_nf4_is_the_nearest_codeword_of_each_block_of_64_in_memory_order():
     top = blocks.abs().amax(1, keepdim=True)
     levels = torch.tensor(NF4.levels)
     nearest = ((blocks / top)[:, :, None] - levels).abs().argmin(2)
-    q = rtn.quantize(W, NF4, per_group(64), **EXACT)
+    q = rtn.quantize_rtn(W, NF4, per_group(64), **EXACT)
     assert torch.equal(q.scales.flatten(), top.flatten())
     assert torch.equal(q.codes.long(), nearest.reshape(W.shape))
     assert torch.equal(q.dequantize(), (levels[nearest] * top).reshape(W.shape))
@@ -191,7 +191,7 @@ def test_no_weight_moves_more_than_half_a_step(seed, grid, cut, how, size):
     if how == FP8:  # ends at 448 and 2^-9
         W = W / W.abs().max() * grid.reach
     try:
-        q = rtn.quantize(W, grid, cut, scale_dtype=how)
+        q = rtn.quantize_rtn(W, grid, cut, scale_dtype=how)
     except ValueError as error:
         if "rounds to 0" not in str(error):
             raise
@@ -202,7 +202,7 @@ def test_no_weight_moves_more_than_half_a_step(seed, grid, cut, how, size):
 @settings(deadline=None)
 @given(seeds, st.sampled_from(GRIDS), st.sampled_from(CUTS))
 def test_rounding_again_with_the_same_rulers_changes_nothing(seed, grid, cut):
-    q = rtn.quantize(weights(seed), grid, cut)
+    q = rtn.quantize_rtn(weights(seed), grid, cut)
     again = rtn.quantize_with(q.dequantize(), q.scales, q.zeros, grid, cut)
     assert torch.equal(again.codes, q.codes)
 
@@ -220,7 +220,7 @@ def test_absmax_of_what_it_made_is_the_same_again(seed, bits, cut):
 def test_absmax_treats_both_signs_alike(seed, bits, cut):
     W, grid = weights(seed), absmax(bits)
     assert torch.equal(
-        rtn.quantize(-W, grid, cut).codes, -rtn.quantize(W, grid, cut).codes
+        rtn.quantize_rtn(-W, grid, cut).codes, -rtn.quantize_rtn(W, grid, cut).codes
     )
 
 
@@ -228,7 +228,7 @@ def test_absmax_treats_both_signs_alike(seed, bits, cut):
 @given(seeds, st.integers(2, 14), st.sampled_from([absmax, zero_point, symmetric_full]))
 def test_a_bit_more_errs_at_most_by_the_bound_of_a_bit_less(seed, bits, make):
     W = weights(seed)
-    less, more = (rtn.quantize(W, make(b), **EXACT) for b in (bits, bits + 1))
+    less, more = (rtn.quantize_rtn(W, make(b), **EXACT) for b in (bits, bits + 1))
     assert (bound(W, more) < bound(W, less)).all()
     assert ((more.dequantize().double() - W).abs() <= bound(W, less)).all()
 
@@ -238,8 +238,8 @@ def test_a_bit_more_errs_at_most_by_the_bound_of_a_bit_less(seed, bits, make):
 def test_permuting_rows_permutes_codes(seed, grid, clip):
     W = weights(seed)
     order = torch.randperm(4, generator=torch.Generator().manual_seed(seed))
-    whole = rtn.quantize(W, grid, per_group(8), clip=clip)
-    moved = rtn.quantize(W[order], grid, per_group(8), clip=clip)
+    whole = rtn.quantize_rtn(W, grid, per_group(8), clip=clip)
+    moved = rtn.quantize_rtn(W[order], grid, per_group(8), clip=clip)
     assert torch.equal(moved.codes, whole.codes[order])
     assert torch.equal(moved.scales, whole.scales[order])
 
@@ -248,7 +248,7 @@ def test_permuting_rows_permutes_codes(seed, grid, clip):
 @given(seeds, st.sampled_from([*GRIDS, TERNARY]), st.integers(-20, 20))
 def test_doubling_all_weights_doubles_the_scales_and_keeps_the_codes(seed, grid, k):
     W = weights(seed)
-    one, other = (rtn.quantize(w, grid, **EXACT) for w in (W, W * 2.0**k))
+    one, other = (rtn.quantize_rtn(w, grid, **EXACT) for w in (W, W * 2.0**k))
     assert torch.equal(one.codes, other.codes)
     assert torch.equal(one.scales * 2.0**k, other.scales)
 
@@ -266,7 +266,7 @@ HOW_OF = [lambda W, grid: torch.float16, lambda W, grid: E8M0.store, E4M3.of]
 def test_clipping_is_never_worse_than_none(seed, grid, cut, how):
     W = weights(seed)
     plain, clipped = (
-        rtn.quantize(W, grid, cut, clip=clip, scale_dtype=how(W, grid))
+        rtn.quantize_rtn(W, grid, cut, clip=clip, scale_dtype=how(W, grid))
         for clip in (None, "mse")
     )
     errors = [
@@ -307,12 +307,12 @@ def test_quantize_is_scale_and_zero_then_quantize_with():
     for grid in GRIDS:
         rulers = rtn.scale_and_zero(split(W, per_group(8)), grid)
         made = rtn.quantize_with(W, *rulers, grid, per_group(8))
-        assert torch.equal(made.codes, rtn.quantize(W, grid, per_group(8)).codes)
+        assert torch.equal(made.codes, rtn.quantize_rtn(W, grid, per_group(8)).codes)
 
 
 def test_fake_quantize_and_dequantize_are_the_way_through_codes():
     W = weights()
-    q = rtn.quantize(W, NF4)
+    q = rtn.quantize_rtn(W, NF4)
     assert torch.equal(rtn.fake_quantize(W, NF4), rtn.dequantize(q))
     assert rtn.dequantize(q, torch.bfloat16).dtype == torch.bfloat16
 
@@ -325,7 +325,7 @@ def test_fake_quantize_and_dequantize_are_the_way_through_codes():
 def test_every_float_dtype_is_rounded_to_its_nearest(dtype, grid):
     W = weights().to(dtype)
     before = W.clone()
-    q = rtn.quantize(W, grid)
+    q = rtn.quantize_rtn(W, grid)
     assert ((q.dequantize().double() - W.double()).abs() <= bound(W, q)).all()
     assert rtn.fake_quantize(W, grid).dtype == dtype
     assert torch.equal(W, before)
@@ -336,13 +336,13 @@ def test_16_bit_weights_round_as_the_same_numbers_in_32():
         W = weights().to(dtype)
         for grid in GRIDS:
             assert torch.equal(
-                rtn.quantize(W, grid).codes, rtn.quantize(W.float(), grid).codes
+                rtn.quantize_rtn(W, grid).codes, rtn.quantize_rtn(W.float(), grid).codes
             )
 
 
 def test_a_parameter_is_quantized_without_its_gradient():
     W = torch.nn.Parameter(weights())
-    q = rtn.quantize(W, zero_point(4), clip="mse")
+    q = rtn.quantize_rtn(W, zero_point(4), clip="mse")
     assert not q.scales.requires_grad and not q.dequantize().requires_grad
 
 
@@ -350,21 +350,21 @@ def test_a_parameter_is_quantized_without_its_gradient():
 def test_a_transposed_matrix_rounds_as_its_copy(grid):
     W = weights(out=8, width=8).T
     for cut in (PER_TENSOR, PER_CHANNEL, per_group(4)):
-        copied = rtn.quantize(W.contiguous(), grid, cut, clip="mse").codes
-        assert torch.equal(rtn.quantize(W, grid, cut, clip="mse").codes, copied)
+        copied = rtn.quantize_rtn(W.contiguous(), grid, cut, clip="mse").codes
+        assert torch.equal(rtn.quantize_rtn(W, grid, cut, clip="mse").codes, copied)
 
 
 @pytest.mark.parametrize("grid", GRIDS, ids=lambda g: f"{g.name}{g.bits}")
 def test_half_precision_up_to_its_last_number_has_a_finite_scale(grid):
     W = torch.tensor([[65504.0, -65504.0, 1.0, -30000.0]], dtype=torch.float16)
-    q = rtn.quantize(W, grid)
+    q = rtn.quantize_rtn(W, grid)
     assert q.scales.isfinite().all()
     assert ((q.dequantize().double() - W.double()).abs() <= bound(W, q)).all()
 
 
 def test_a_rounded_scale_can_reach_beyond_half_precision_and_says_so():
     W = torch.tensor([[65504.0, 1.0]], dtype=torch.float16)
-    assert rtn.quantize(W, absmax(4)).dequantize()[0, 0] == 7 * 9360
+    assert rtn.quantize_rtn(W, absmax(4)).dequantize()[0, 0] == 7 * 9360
     with pytest.raises(ValueError, match="ends at 65504, but W_hat reaches 65520"):
         rtn.fake_quantize(W, absmax(4))
 
@@ -377,31 +377,31 @@ def test_a_scale_below_the_normal_numbers_of_fp16_is_right_or_refused(grid, size
     ideal, _ = rtn.scale_and_zero(split(W, PER_CHANNEL), grid, **EXACT)
     if (ideal <= smallest / 2).any():
         with pytest.raises(ValueError, match="rounds to 0 in torch.float16; take"):
-            rtn.quantize(W, grid)
+            rtn.quantize_rtn(W, grid)
     else:
-        q = rtn.quantize(W, grid)
+        q = rtn.quantize_rtn(W, grid)
         off = (scale_values(q.scales) - ideal).abs()
         assert (off <= (ideal * 2.0**-11).clamp(min=smallest / 2)).all()
         assert ((q.dequantize().double() - W).abs() <= bound(W, q)).all()
-    exact = rtn.quantize(W, grid, **EXACT)
+    exact = rtn.quantize_rtn(W, grid, **EXACT)
     assert ((exact.dequantize().double() - W).abs() <= bound(W, exact)).all()
     assert exact.codes.any()
 
 
 def test_the_search_leaves_out_rulers_that_round_to_nothing():
     W = torch.tensor([[7.0, 1.0, 0.0, 0.0]]) * 2.0**-24  # its scale is fp16's smallest
-    q = rtn.quantize(W, absmax(4), clip="mse")
+    q = rtn.quantize_rtn(W, absmax(4), clip="mse")
     assert torch.equal(q.dequantize(), W)
     signs = Codebook("signs", 1, (-1.0, 1.0))  # has no 0, which would be best here
     few = torch.tensor([[2.0] + [0.0] * 7]) * 2.0**-24
-    assert rtn.quantize(few, signs, clip="mse").scales.item() == 2.0**-24
+    assert rtn.quantize_rtn(few, signs, clip="mse").scales.item() == 2.0**-24
 
 
 def test_a_large_matrix_is_searched_in_parts_like_a_small_one():
     W, cut = weights(out=260, width=1024), per_group(128)  # three parts
-    whole = rtn.quantize(W, absmax(3), cut, clip="mse")
+    whole = rtn.quantize_rtn(W, absmax(3), cut, clip="mse")
     for rows in (slice(0, 3), slice(126, 131), slice(255, 260)):
-        part = rtn.quantize(W[rows], absmax(3), cut, clip="mse")
+        part = rtn.quantize_rtn(W[rows], absmax(3), cut, clip="mse")
         assert torch.equal(part.codes, whole.codes[rows])
 
 
@@ -413,10 +413,12 @@ def test_zeros_stay_exact_zeros_in_groups_of_their_own(grid, cut, clip):
     W[1] = 0
     W[2, :8] = 0
     for how in (torch.float16, torch.float32, E8M0.store, E4M3.of(W, grid)):
-        q = rtn.quantize(W, grid, cut, clip=clip, scale_dtype=how)
+        q = rtn.quantize_rtn(W, grid, cut, clip=clip, scale_dtype=how)
         assert not q.dequantize()[1].any() and not q.dequantize()[2, :8].any()
         assert (scale_values(q.scales) > 0).all()
-        empty = rtn.quantize(torch.zeros(2, 8), grid, cut, clip=clip, scale_dtype=how)
+        empty = rtn.quantize_rtn(
+            torch.zeros(2, 8), grid, cut, clip=clip, scale_dtype=how
+        )
         assert torch.equal(empty.dequantize(), torch.zeros(2, 8))
 
 
@@ -463,7 +465,7 @@ NAN, INF = math.nan, math.inf
 def test_weights_that_no_ruler_fits_are_refused_with_the_mend(W, error, said):
     with as_learners_have_it():
         with pytest.raises(error, match=said):
-            rtn.quantize(W, absmax(4))
+            rtn.quantize_rtn(W, absmax(4))
         with pytest.raises(error, match=said):
             rtn.fake_quantize(W, absmax(4), clip="mse")
 
@@ -473,7 +475,7 @@ def test_groups_that_do_not_divide_are_refused():
         ValueError,
         match="group_size 96 does not divide in_features 256; choose 32, 64 or 128",
     ):
-        rtn.quantize(torch.ones(2, 256), absmax(4), per_group(96))
+        rtn.quantize_rtn(torch.ones(2, 256), absmax(4), per_group(96))
 
 
 def test_a_clip_that_is_none_is_refused():
@@ -481,7 +483,7 @@ def test_a_clip_that_is_none_is_refused():
         as_learners_have_it(),
         pytest.raises(ValueError, match="clip is 'best'; choose None or \"mse\""),
     ):
-        rtn.quantize(torch.ones(2, 4), absmax(4), clip="best")
+        rtn.quantize_rtn(torch.ones(2, 4), absmax(4), clip="best")
 
 
 @pytest.mark.parametrize(

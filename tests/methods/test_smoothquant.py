@@ -21,6 +21,8 @@ from minquant.methods.smoothquant import (
     unsmooth,
 )
 from minquant.models import quantize
+from minquant.models.linear_layers import linear_layers
+from minquant.models.text import calibration_batches
 from minquant.numerics import grids, groups
 
 seeds = st.integers(0, 2**32 - 1)
@@ -139,7 +141,7 @@ GRIDS = [grids.absmax(8), grids.zero_point(4), grids.NF4]
 def test_the_codes_are_rtns_of_the_scaled_weights(seed, alpha, grid):
     X, W = case(seed, dtype=torch.float32)
     q = quantize_smooth(W, X, grid, groups.per_group(8), alpha=alpha)
-    known = rtn.quantize(W * q.input_scales.float(), grid, groups.per_group(8))
+    known = rtn.quantize_rtn(W * q.input_scales.float(), grid, groups.per_group(8))
     assert torch.equal(q.codes, known.codes)
     assert torch.equal(q.scales, known.scales)
     assert torch.equal(q.dequantize(), known.dequantize() / q.input_scales.float())
@@ -148,7 +150,7 @@ def test_the_codes_are_rtns_of_the_scaled_weights(seed, alpha, grid):
 def test_with_nothing_to_move_it_is_rtn_bit_for_bit():
     W = case(dtype=torch.float32)[1]
     q = quantize_smooth(W, torch.ones(3, 24), alpha=1.0)  # max |x| is 1 everywhere
-    known = rtn.quantize(W, grids.absmax(8))
+    known = rtn.quantize_rtn(W, grids.absmax(8))
     assert (q.input_scales == 1).all()
     assert torch.equal(q.codes, known.codes)
     assert torch.equal(q.dequantize(), known.dequantize())
@@ -172,7 +174,7 @@ def test_the_product_is_that_of_the_rounded_matrices(how):
 
 def test_without_input_scales_the_product_is_plain_int8():
     X, W = case(dtype=torch.float32)
-    q = rtn.quantize(W, grids.absmax(8))
+    q = rtn.quantize_rtn(W, grids.absmax(8))
     X_hat = rtn.fake_quantize(X, grids.absmax(8), groups.PER_TENSOR, **FP32)
     assert torch.equal(smooth_product(X, q), X_hat @ q.dequantize().T)
 
@@ -197,7 +199,7 @@ def test_it_is_much_better_than_plain_int8_with_one_scale_for_all_of_x():
     layer = fixture.layer()
     X, W, Y = layer.X_held_out, layer.W, layer.X_held_out @ layer.W.T
     smoothed = quantize_smooth(W, layer.X_calibration)
-    plain = rtn.quantize(W, grids.absmax(8))
+    plain = rtn.quantize_rtn(W, grids.absmax(8))
     error, error_plain = (
         (smooth_product(X, q) - Y).norm() / Y.norm() for q in (smoothed, plain)
     )
@@ -206,12 +208,12 @@ def test_it_is_much_better_than_plain_int8_with_one_scale_for_all_of_x():
 
 def test_a_whole_model_is_smoothed():
     texts = tiny.texts_of("calibration", 6)
-    batches = quantize.calibration_batches(tiny.tokenizer(), texts, batch=3)
+    batches = calibration_batches(tiny.tokenizer(), texts, batch=3)
     method = partial(quantize_smooth_shared, alpha=0.5)
     network = tiny.model()
     report = quantize.quantize_(network, method, calibration=batches, progress=False)
-    assert list(report) == list(quantize.linear_layers(network))
-    for name, layer in quantize.linear_layers(network).items():
+    assert list(report) == list(linear_layers(network))
+    for name, layer in linear_layers(network).items():
         assert torch.equal(layer.weight, report[name].dequantize())
     q, k = (report[f"model.layers.0.self_attn.{x}_proj"] for x in "qk")
     assert torch.equal(q.input_scales, k.input_scales)

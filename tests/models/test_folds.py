@@ -14,10 +14,11 @@ from minquant.models import quantize
 from minquant.models.feeders import is_norm
 from minquant.models.folds import fold, fold_, plant_outliers, plant_outliers_
 from minquant.models.linear_layers import linear_layers, weight_of
+from minquant.models.text import calibration_batches
 from minquant.numerics import grids, groups
 from minquant.numerics.tensor import QuantizedTensor
 
-BATCHES = quantize.calibration_batches(
+BATCHES = calibration_batches(
     tiny.tokenizer(), tiny.texts_of("calibration", 12), batch=5
 )
 AWQ = partial(quantize_awq_shared, grid=grids.zero_point(4), ratios=[0.5], clip=None)
@@ -123,7 +124,7 @@ def test_a_float_feeder_and_float_layers_beside_it_fold_too():
 
 def test_a_report_without_input_scales_is_left_as_it_is():
     network, report = quantized(
-        random_model(), partial(rtn.quantize, grid=grids.absmax(4))
+        random_model(), partial(rtn.quantize_rtn, grid=grids.absmax(4))
     )
     twin, (folded, left) = fold(network, report)
     assert folded == report and left == {}
@@ -156,7 +157,7 @@ def test_layers_of_one_input_under_different_scales_stay():
 def test_a_layer_beside_them_that_is_coded_without_scales_keeps_them_all():
     network, report = quantized(random_model(), only="gate")
     _, rest = quantized(
-        network, partial(rtn.quantize, grid=grids.absmax(8)), only="up_proj"
+        network, partial(rtn.quantize_rtn, grid=grids.absmax(8)), only="up_proj"
     )
     left = fold(network, report | rest)[1].left
     assert sorted(left) == sorted(report)

@@ -12,7 +12,7 @@ from minquant.numerics import grids, groups
 
 def int4(W):
     """Four bits, one scale per row."""
-    return rtn.quantize(W, grids.zero_point(4), groups.PER_CHANNEL)
+    return rtn.quantize_rtn(W, grids.zero_point(4), groups.PER_CHANNEL)
 
 
 @pytest.mark.parametrize("kind", tiny.CONFIGS)

@@ -12,7 +12,7 @@ from minquant.methods.awq import quantize_awq_shared
 from minquant.models.method import Method, relative_error
 from minquant.numerics import grids
 
-int4 = partial(rtn.quantize, grid=grids.zero_point(4))
+int4 = partial(rtn.quantize_rtn, grid=grids.zero_point(4))
 SOME = [torch.ones(1, 2, dtype=torch.long)]
 
 
@@ -33,7 +33,7 @@ def test_a_signature_says_what_a_method_needs(function, takes_all, needs):
 
 def test_what_no_model_gives_is_asked_for_at_once():
     with pytest.raises(ValueError, match="also needs grid, .* functools.partial"):
-        Method.read(rtn.quantize, SOME)
+        Method.read(rtn.quantize_rtn, SOME)
     with pytest.raises(ValueError, match="needs X, but calibration is None; pass cal"):
         Method.read(lambda W, X: W, None)
     with pytest.raises(TypeError, match="takes no matrix"):

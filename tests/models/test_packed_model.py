@@ -17,6 +17,7 @@ from minquant.measure import evaluate
 from minquant.methods import rtn
 from minquant.models import packed_model, quantize
 from minquant.models.linear_layers import linear_layers, size, weight_of
+from minquant.models.load import load
 from minquant.numerics import grids, groups
 
 BY16, BY64 = groups.per_group(16), groups.per_group(64)
@@ -25,17 +26,19 @@ IDS = torch.randint(3, 30, (2, 20), generator=torch.Generator().manual_seed(0))
 
 def rounding(bits, cut=BY16):
     """Zero-point rounding as a method."""
-    return functools.partial(rtn.quantize, grid=grids.zero_point(bits), granularity=cut)
+    return functools.partial(
+        rtn.quantize_rtn, grid=grids.zero_point(bits), granularity=cut
+    )
 
 
 INT4 = rounding(4)
-nf4 = functools.partial(rtn.quantize, grid=grids.NF4, granularity=BY16)
+nf4 = functools.partial(rtn.quantize_rtn, grid=grids.NF4, granularity=BY16)
 
 
 @functools.cache
 def bundled():
     """The bundled model, its tokenizer, and some test text."""
-    network, tokenizer = quantize.load()
+    network, tokenizer = load()
     return network, tokenizer, almanac.documents("test", 6)
 
 

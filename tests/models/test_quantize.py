@@ -14,17 +14,19 @@ from minquant import almanac
 from minquant.methods import awq, gptq, rtn
 from minquant.models import quantize
 from minquant.models.linear_layers import decoder_blocks, linear_layers, weight_of
+from minquant.models.load import load
+from minquant.models.text import calibration_batches, generate
 from minquant.numerics import grids
 
-int4 = functools.partial(rtn.quantize, grid=grids.zero_point(4))
-int2 = functools.partial(rtn.quantize, grid=grids.zero_point(2))
+int4 = functools.partial(rtn.quantize_rtn, grid=grids.zero_point(4))
+int2 = functools.partial(rtn.quantize_rtn, grid=grids.zero_point(2))
 
 
 @pytest.fixture
 def batches():
     """Calibration batches of three lengths."""
     texts = tiny.texts_of("calibration", 12)
-    return quantize.calibration_batches(tiny.tokenizer(), texts, batch=5)
+    return calibration_batches(tiny.tokenizer(), texts, batch=5)
 
 
 @pytest.fixture
@@ -376,7 +378,7 @@ def test_a_report_that_does_not_fit_is_refused_and_nothing_changes(batches):
         ),
         (lambda Ws: Ws, ValueError, "needs to know which layers share an input, but"),
         (
-            rtn.quantize,
+            rtn.quantize_rtn,
             ValueError,
             r"also needs grid, .* functools.partial\(method, grid=",
         ),
@@ -443,12 +445,12 @@ def test_the_bar_shows_the_mean_error_of_the_layers_so_far(batches, monkeypatch)
 
 
 def test_a_local_folder_loads_without_gradients_or_dropout(folder):
-    network, tokenizer = quantize.load(folder, dtype=torch.bfloat16)
+    network, tokenizer = load(folder, dtype=torch.bfloat16)
     assert not network.training
     assert not any(p.requires_grad for p in network.parameters())
     assert {p.dtype for p in network.parameters()} == {torch.bfloat16}
     assert tokenizer("a b")["input_ids"] == [1, 4, 5, 2]
-    again, _ = quantize.load(str(folder))
+    again, _ = load(str(folder))
     assert torch.equal(again.lm_head.weight, tiny.model().lm_head.weight)
 
 
@@ -456,7 +458,7 @@ def test_a_folder_with_pickles_alone_is_refused(folder):
     (folder / "model.safetensors").unlink()
     torch.save(tiny.model().state_dict(), folder / "pytorch_model.bin")
     with pytest.raises(ValueError, match="gives no model with safetensors"):
-        quantize.load(folder)
+        load(folder)
 
 
 def test_code_that_comes_with_a_model_is_not_run(folder):
@@ -467,11 +469,11 @@ def test_code_that_comes_with_a_model_is_not_run(folder):
         config.replace("{", trap, 1).replace('"llama"', '"x"')
     )
     with pytest.raises(ValueError, match="gives no model"):
-        quantize.load(folder)
+        load(folder)
 
 
 def test_offline_the_error_names_the_cache_and_the_bundled_model(tmp_path):
-    run = "from minquant import model; model.load('someone/some-model')"
+    run = "import minquant; minquant.load('someone/some-model')"
     done = subprocess.run(
         [sys.executable, "-c", run],
         env={
@@ -491,7 +493,7 @@ def test_offline_the_error_names_the_cache_and_the_bundled_model(tmp_path):
 
 def test_importing_the_package_brings_no_transformers():
     run = (
-        "import sys, minquant, minquant.model; sys.exit('transformers' in sys.modules)"
+        "import sys, minquant, minquant.models.load; sys.exit('transformers' in sys.modules)"
     )
     env = {"PYTHONPATH": ":".join(sys.path)}
     assert subprocess.run([sys.executable, "-c", run], env=env).returncode == 0
@@ -502,11 +504,9 @@ def test_importing_the_package_brings_no_transformers():
     reason="data/almanac has no trained model yet",
 )
 def test_the_bundled_model_loads_by_default_and_goes_on_with_a_text():
-    network, tokenizer = quantize.load()
+    network, tokenizer = load()
     document = almanac.documents("test", 1)[0]
-    said = quantize.generate(network, tokenizer, " ".join(document.words[:20]), 5)
-    assert said == quantize.generate(
-        network, tokenizer, " ".join(document.words[:20]), 5
-    )
+    said = generate(network, tokenizer, " ".join(document.words[:20]), 5)
+    assert said == generate(network, tokenizer, " ".join(document.words[:20]), 5)
     assert 0 < len(said.split()) <= 5
     assert len(decoder_blocks(network)) == network.config.num_hidden_layers

@@ -6,7 +6,8 @@ from helpers import tiny
 from torch import nn
 
 from minquant.methods import rotation, rtn
-from minquant.models import quantize, rotate_model
+from minquant.models import rotate_model
+from minquant.models.linear_layers import linear_layers
 from minquant.numerics import grids
 
 IDS = torch.randint(3, 30, (2, 20), generator=torch.Generator().manual_seed(0))
@@ -111,7 +112,7 @@ def rounded_inputs(network, grid):
         X_hat = rtn.fake_quantize(X, grid, scale_dtype=torch.float32)
         return (X_hat.reshape(given[0].shape),)
 
-    layers = quantize.linear_layers(network).values()
+    layers = linear_layers(network).values()
     handles = [layer.register_forward_pre_hook(hook) for layer in layers]
     said = network(input_ids=IDS).logits
     for handle in handles:

@@ -16,10 +16,11 @@ from minquant.methods.llm_int8 import (
 from minquant.methods.smoothquant import quantize_smooth_shared, smooth_product
 from minquant.models import folds, quantize
 from minquant.models.linear_layers import linear_layers, weight_of
+from minquant.models.text import calibration_batches
 from minquant.models.w8a8 import KINDS, absmax_product, w8a8
 from minquant.numerics.groups import PER_CHANNEL
 
-BATCHES = quantize.calibration_batches(
+BATCHES = calibration_batches(
     tiny.tokenizer(), tiny.texts_of("calibration", 12), batch=5
 )
 NAME = "model.layers.0.self_attn.q_proj"

@@ -181,7 +181,7 @@ def house(tmp_path, monkeypatch):
     (package / "models").mkdir()
     (package / "models/__init__.py").write_text("")
     loads = "def load():\n    from minquant import bits\n"
-    (package / "models/quantize.py").write_text(loads)
+    (package / "models/load.py").write_text(loads)
     (model / "config.json").write_text("{}")
     (tmp_path / "table.csv").write_text("1")
     monkeypatch.setattr(build, "HERE", tmp_path / "notebooks")
@@ -196,7 +196,7 @@ def house(tmp_path, monkeypatch):
         ("from minquant import rtn", BITS, "A = 2", ["package"]),
         ("import minquant.rtn", BITS, "A = 2", ["package"]),
         (
-            "from minquant.models.quantize import load",
+            "from minquant.models.load import load",
             BITS,
             "A = 2",
             ["package"],
@@ -205,7 +205,7 @@ def house(tmp_path, monkeypatch):
         ("from minquant import rtn", "minquant/widgets.py", "A = 2", []),
         ("1", "minquant/__init__.py", "A = 1", ["package"]),
         (
-            "from minquant.models import quantize",
+            "from minquant.models import load",
             "data/almanac/config.json",
             "[]",
             ["data"],

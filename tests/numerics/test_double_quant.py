@@ -159,8 +159,8 @@ def test_to_a_device_it_is_the_same(seed):
 
 def test_four_and_a_half_bits_become_4_127():
     W = fixture.layer().W
-    plain = rtn.quantize(W, *HOW, scale_dtype=torch.float32)
-    short = rtn.quantize(W, *HOW, scale_dtype=STORE)
+    plain = rtn.quantize_rtn(W, *HOW, scale_dtype=torch.float32)
+    short = rtn.quantize_rtn(W, *HOW, scale_dtype=STORE)
     assert plain.bits_per_weight == 4.5
     exact = 4 + 8 / 64 + 32 / (64 * 256) + 32 / W.numel()
     assert short.bits_per_weight == exact
@@ -170,7 +170,7 @@ def test_four_and_a_half_bits_become_4_127():
 
 def test_the_error_is_that_of_bitsandbytes_when_codes_are_made_before_scales_round():
     W = fixture.layer().W
-    plain = rtn.quantize(W, *HOW, scale_dtype=torch.float32)
+    plain = rtn.quantize_rtn(W, *HOW, scale_dtype=torch.float32)
     theirs = replace(plain, scales=STORE(plain.scales, grids.NF4))
     assert f"{fixture.error(plain.dequantize()):.4e}" == "2.3326e-02"
     assert f"{fixture.error(theirs.dequantize()):.4e}" == "2.3341e-02"
@@ -178,7 +178,7 @@ def test_the_error_is_that_of_bitsandbytes_when_codes_are_made_before_scales_rou
 
 def test_codes_made_against_the_scales_as_stored_err_less():
     W = fixture.layer().W
-    ours = rtn.quantize(W, *HOW, scale_dtype=STORE)
+    ours = rtn.quantize_rtn(W, *HOW, scale_dtype=STORE)
     assert f"{fixture.error(ours.dequantize()):.4e}" == "2.3303e-02"
 
 
@@ -186,7 +186,7 @@ def test_codes_made_against_the_scales_as_stored_err_less():
 @given(seeds)
 def test_rounding_again_under_the_same_scales_changes_nothing(seed):
     W = torch.randn(8, 256, generator=torch.Generator().manual_seed(seed))
-    once = rtn.quantize(W, *HOW, scale_dtype=STORE)
+    once = rtn.quantize_rtn(W, *HOW, scale_dtype=STORE)
     again = rtn.quantize_with(once.dequantize(), once.scales, None, *HOW)
     assert torch.equal(again.codes, once.codes)
 
@@ -196,9 +196,11 @@ def test_it_serves_any_grid_clipping_and_empty_groups(grid):
     W = torch.randn(8, 256, generator=torch.Generator().manual_seed(1))
     W[2] = 0
     for clip in (None, "mse"):
-        q = rtn.quantize(W, grid, groups.per_group(64), clip=clip, scale_dtype=STORE)
+        q = rtn.quantize_rtn(
+            W, grid, groups.per_group(64), clip=clip, scale_dtype=STORE
+        )
         assert not q.dequantize()[2].any()
-        plain = rtn.quantize(W, grid, groups.per_group(64), clip=clip)
+        plain = rtn.quantize_rtn(W, grid, groups.per_group(64), clip=clip)
         errors = [(one.dequantize() - W).square().mean() for one in (q, plain)]
         assert errors[0] < 1.1 * errors[1]
 
@@ -208,7 +210,7 @@ def test_gptq_takes_it_with_rulers_fixed_before_the_loop():
     found = quantize_gptq(
         W, torch.eye(128), *HOW, scale_dtype=STORE, static_groups=True
     )
-    known = rtn.quantize(W, *HOW, scale_dtype=STORE)
+    known = rtn.quantize_rtn(W, *HOW, scale_dtype=STORE)
     assert torch.equal(found.codes, known.codes)
     assert torch.equal(found.scales.codes, known.scales.codes)
 
@@ -216,6 +218,6 @@ def test_gptq_takes_it_with_rulers_fixed_before_the_loop():
 def test_scales_without_end_are_refused_and_tiny_ones_are_not():
     W = torch.full((2, 64), 1e38)
     with pytest.raises(ValueError, match="not finite in torch.DoubleQuantized"):
-        rtn.quantize(W.double() * 1e10, *HOW, scale_dtype=STORE)
-    q = rtn.quantize(torch.full((2, 64), 1e-12), *HOW, scale_dtype=STORE)
+        rtn.quantize_rtn(W.double() * 1e10, *HOW, scale_dtype=STORE)
+    q = rtn.quantize_rtn(torch.full((2, 64), 1e-12), *HOW, scale_dtype=STORE)
     assert torch.equal(q.dequantize(), torch.full((2, 64), 1e-12))

@@ -114,7 +114,7 @@ def test_a_value_that_overflows_the_dtype_is_refused():
     ],
 )
 def test_bits_per_weight_of_every_format(grid, cut, how, bits):
-    q = rtn.quantize(weights(), grid, cut, scale_dtype=how)
+    q = rtn.quantize_rtn(weights(), grid, cut, scale_dtype=how)
     assert q.bits_per_weight == bits
     assert q.nbytes == bits * 16 * 1024 / 8
 
@@ -122,7 +122,7 @@ def test_bits_per_weight_of_every_format(grid, cut, how, bits):
 @pytest.mark.parametrize("bits", range(2, 17))
 @pytest.mark.parametrize("make", [absmax, symmetric_full, zero_point])
 def test_the_bytes_are_those_of_what_is_packed(make, bits):
-    q = rtn.quantize(weights(3, 7), make(bits))
+    q = rtn.quantize_rtn(weights(3, 7), make(bits))
     stored = len(pack(q.codes.long() - q.grid.low, bits)) + q.scales.nbytes
     if q.zeros is not None:
         stored += len(pack(q.zeros, bits))
@@ -130,7 +130,7 @@ def test_the_bytes_are_those_of_what_is_packed(make, bits):
 
 
 def test_padding_is_counted():
-    q = rtn.quantize(torch.tensor([[1.0, 2.0, 3.0]]), absmax(4))
+    q = rtn.quantize_rtn(torch.tensor([[1.0, 2.0, 3.0]]), absmax(4))
     assert q.nbytes == 2 + 2  # 12 bits take 2 bytes
     assert q.bits_per_weight == 8 * 4 / 3
 
@@ -154,7 +154,7 @@ def test_a_dtype_changes_what_comes_out_and_nothing_that_is_stored():
 
 @pytest.mark.parametrize("how", [torch.float16, E8M0.store])
 def test_a_device_moves_all_that_is_stored_and_casts_nothing(how):
-    q = rtn.quantize(weights(2, 64), zero_point(4), per_group(32), scale_dtype=how)
+    q = rtn.quantize_rtn(weights(2, 64), zero_point(4), per_group(32), scale_dtype=how)
     for place in (("cpu",), (torch.device("cpu"), torch.float16)):
         moved = q.to(*place)
         assert torch.equal(moved.codes, q.codes)
@@ -175,7 +175,7 @@ def test_moving_to_another_device_moves_every_part():
 
 
 def test_the_repr_teaches_what_is_stored():
-    q = rtn.quantize(weights(512, 1024), zero_point(4), per_group(128))
+    q = rtn.quantize_rtn(weights(512, 1024), zero_point(4), per_group(128))
     lines = [re.sub(r"  +", " ", line).strip() for line in repr(q).splitlines()]
     assert lines == [
         "QuantizedTensor 512 × 1024: zero_point, per group of 128",
@@ -187,10 +187,10 @@ def test_the_repr_teaches_what_is_stored():
 
 
 def test_the_repr_names_a_scale_format_and_input_scales():
-    q = rtn.quantize(weights(2, 64), FP4, per_group(32), scale_dtype=E8M0.store)
+    q = rtn.quantize_rtn(weights(2, 64), FP4, per_group(32), scale_dtype=E8M0.store)
     assert "(2, 2) E8M0" in repr(q) and "zeros" not in repr(q)
     assert "(4,) float32" in repr(by_hand(input_scales=torch.ones(4)))
-    assert "−7 … 7, packed" in repr(rtn.quantize(weights(2, 8), absmax(4)))
+    assert "−7 … 7, packed" in repr(rtn.quantize_rtn(weights(2, 8), absmax(4)))
 
 
 # --- what does not fit ---

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from minquant.measure import evaluate
 from minquant.methods import rtn
 from minquant.models import quantize
+from minquant.models.linear_layers import linear_layers
 from minquant.numerics.grids import zero_point
 from minquant.planning import mixed_precision
 from minquant.planning.mixed_precision import Cost
 
-METHODS = {b: partial(rtn.quantize, grid=zero_point(b)) for b in (2, 4, 8)}
+METHODS = {b: partial(rtn.quantize_rtn, grid=zero_point(b)) for b in (2, 4, 8)}
 HAND = {
     "a": {2: Cost(2, 9.0), 3: Cost(3, 4.0), 4: Cost(4, 1.0)},
     "b": {2: Cost(2, 5.0), 3: Cost(3, 1.0), 4: Cost(4, 0.0)},
@@ -107,7 +108,7 @@ def measured(network, methods=METHODS, **options):
 def test_a_sensitivity_is_the_kl_of_the_model_with_that_layer_rounded():
     network, name = tiny.model(), "model.layers.1.mlp.up_proj"
     costs = measured(network)
-    assert list(costs) == list(quantize.linear_layers(network))
+    assert list(costs) == list(linear_layers(network))
     twin, report = quantize.quantize(network, METHODS[2], only=[name], progress=False)
     texts = tiny.texts_of("calibration", 3)
     words = tiny.tokenizer()
@@ -157,7 +158,7 @@ def test_a_layer_that_matters_gets_more_bits_than_one_that_does_not():
 @pytest.mark.parametrize("bits", [2, 8])
 def test_one_width_for_all_is_quantizing_the_whole_model_at_it(bits):
     network = tiny.model()
-    same = dict.fromkeys(quantize.linear_layers(network), bits)
+    same = dict.fromkeys(linear_layers(network), bits)
     made, report = mixed_precision.quantize(network, same, METHODS, progress=False)
     expected, whole = quantize.quantize(network, METHODS[bits], progress=False)
     pairs = zip(made.parameters(), expected.parameters(), strict=True)
@@ -167,7 +168,7 @@ def test_one_width_for_all_is_quantizing_the_whole_model_at_it(bits):
 
 def test_each_layer_gets_the_width_it_was_given():
     network = tiny.model()
-    names = list(quantize.linear_layers(network))
+    names = list(linear_layers(network))
     chosen = {name: (2, 4, 8)[i % 3] for i, name in enumerate(names)}
     _, report = mixed_precision.quantize(network, chosen, METHODS, progress=False)
     assert {name: q.grid.bits for name, q in report.items()} == chosen
@@ -181,7 +182,7 @@ def test_wide_layers_are_quantized_first():
         return lambda W: seen.append(bits) or METHODS[bits](W)
 
     network = tiny.model()
-    names = list(quantize.linear_layers(network))
+    names = list(linear_layers(network))
     chosen = {name: (2, 8, 4)[i % 3] for i, name in enumerate(names)}
     methods = {bits: method(bits) for bits in METHODS}
     mixed_precision.quantize(network, chosen, methods, progress=False)

@@ -6,8 +6,8 @@ from helpers import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minquant.models import quantize
 from minquant.models.linear_layers import linear_layers, weight_of
+from minquant.models.load import load
 from minquant.planning.serving_memory import (
     CARDS,
     MODELS,
@@ -55,7 +55,7 @@ def test_the_sizes_of_a_model_give_its_numbers(kind, tied):
 
 
 def test_the_cache_of_the_bundled_model_is_what_was_counted():
-    network, _ = quantize.load()
+    network, _ = load()
     a = Architecture.of(network)
     ids = torch.ones(2, 7, dtype=torch.long)
     cache = network(input_ids=ids, use_cache=True).past_key_values

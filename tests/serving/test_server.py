@@ -9,9 +9,12 @@ from helpers import tiny
 
 from minquant.methods import rtn
 from minquant.models import quantize
+from minquant.models.packed_folder import load_exported_
+from minquant.models.text import generate
 from minquant.numerics.grids import symmetric_full
 from minquant.numerics.groups import per_group
-from minquant.serving import checkpoint, server
+from minquant.serving import server
+from minquant.serving.export import export
 
 needs_all = pytest.mark.skipif(
     bool(server.missing()), reason=f"without {', '.join(server.missing())}"
@@ -23,11 +26,11 @@ def folder(tmp_path_factory):
     """A tiny model of 4 bits, exported."""
 
     def method(W):
-        return rtn.quantize(W, symmetric_full(4), per_group(16))
+        return rtn.quantize_rtn(W, symmetric_full(4), per_group(16))
 
     made, report = quantize.quantize(tiny.model(), method, progress=False)
     where = tmp_path_factory.mktemp("served") / "out"
-    return checkpoint.export(made, report, tiny.tokenizer(), where)
+    return export(made, report, tiny.tokenizer(), where)
 
 
 @needs_all
@@ -40,8 +43,8 @@ def test_a_served_folder_answers_as_the_model_does_and_stops_with_the_block(fold
         openai.OpenAI(base_url=url, api_key="none") as client,
     ):
         said = client.completions.create(model=str(folder), **how).choices[0].text
-    loaded = checkpoint.load_(tiny.model(seed=1), folder)
-    expected = quantize.generate(loaded, tiny.tokenizer(), "a b c", max_new_tokens=6)
+    loaded = load_exported_(tiny.model(seed=1), folder)
+    expected = generate(loaded, tiny.tokenizer(), "a b c", max_new_tokens=6)
     assert said.split() == expected.split()
     with pytest.raises(urllib.error.URLError):
         urllib.request.urlopen(url.replace("/v1", "/health"), timeout=2)

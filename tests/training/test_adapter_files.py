@@ -15,7 +15,9 @@ from minquant.training import adapter_files, adapters
 from minquant.training.adapter_files import load_adapters_, save_adapters
 
 IDS = torch.randint(3, 30, (2, 20), generator=torch.Generator().manual_seed(0))
-nf4 = functools.partial(rtn.quantize, grid=grids.NF4, granularity=groups.per_group(16))
+nf4 = functools.partial(
+    rtn.quantize_rtn, grid=grids.NF4, granularity=groups.per_group(16)
+)
 # What peft's guide "PEFT checkpoint format" says, for the first layer of a Llama.
 GOLDEN = """
 base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight (2, 32)

@@ -19,7 +19,9 @@ from minquant.planning.memory import Saved, step_memory
 from minquant.training import adapters
 
 IDS = torch.randint(3, 30, (2, 20), generator=torch.Generator().manual_seed(0))
-nf4 = functools.partial(rtn.quantize, grid=grids.NF4, granularity=groups.per_group(16))
+nf4 = functools.partial(
+    rtn.quantize_rtn, grid=grids.NF4, granularity=groups.per_group(16)
+)
 
 
 def adapted(kind="Llama", **options):
@@ -101,7 +103,9 @@ def test_without_a_method_it_is_plain_lora_and_codes_stay_what_they_are():
     assert torch.equal(loss(network), loss(tiny.model()))
     packed = tiny.model()
     report = quantize.quantize_(
-        packed, functools.partial(rtn.quantize, grid=grids.absmax(4)), progress=False
+        packed,
+        functools.partial(rtn.quantize_rtn, grid=grids.absmax(4)),
+        progress=False,
     )
     packed_model.pack_(packed, report)
     before = loss(packed)
@@ -251,7 +255,7 @@ def test_a_shared_weight_has_its_codes_once():
 
 def nothing_fits(W):
     """A method that fails at the MLP's last layer, the 7th of 14."""
-    return rtn.quantize(W, grids.NF4, groups.per_group(32))  # 48 inputs
+    return rtn.quantize_rtn(W, grids.NF4, groups.per_group(32))  # 48 inputs
 
 
 @pytest.mark.parametrize(

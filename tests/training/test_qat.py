@@ -9,7 +9,7 @@ from torch import nn
 
 from minquant.methods import rtn
 from minquant.models import quantize, text
-from minquant.models.linear_layers import weight_of
+from minquant.models.linear_layers import linear_layers, weight_of
 from minquant.numerics.grids import NF4, TERNARY, absmax, zero_point
 from minquant.numerics.groups import PER_CHANNEL, per_group
 from minquant.training import adapters, qat
@@ -76,7 +76,7 @@ def test_the_rate_rises_and_falls_to_nothing():
 def test_at_a_rate_of_nothing_training_is_rounding_to_nearest(kind):
     network = tiny.model(kind)
     made = qat.train(network, batches(2), rate=0.0, progress=False)
-    rounded, _ = quantize.quantize(network, lambda W: rtn.quantize(W, TERNARY))
+    rounded, _ = quantize.quantize(network, lambda W: rtn.quantize_rtn(W, TERNARY))
     expected = dict(rounded.named_parameters())
     assert all(torch.equal(w, expected[n]) for n, w in made.model.named_parameters())
 
@@ -92,7 +92,7 @@ def test_training_wins_back_much_of_what_rounding_costs(teacher):
 def test_the_model_that_comes_out_holds_its_codes_and_no_trace_of_training():
     network = tiny.model()
     made = qat.train(network, batches(), zero_point(2), per_group(8), progress=False)
-    layers = quantize.linear_layers(made.model)
+    layers = linear_layers(made.model)
     assert list(made.report) == list(layers)
     for name, quantized in made.report.items():
         assert type(layers[name]) is nn.Linear

@@ -94,7 +94,7 @@ class Salience:
     @cached_property
     def before(self) -> Float[Tensor, " in"]:
         """RTN's own error of each column, by place, as a share of all its error."""
-        made = rtn.quantize(self.W, self.grid, self.granularity)
+        made = rtn.quantize_rtn(self.W, self.grid, self.granularity)
         return self._own(made.dequantize(self.W.dtype))
 
     def at(self, ratio: float) -> Protected:
@@ -110,7 +110,7 @@ class Salience:
     def kept(self, sizes: Float[Tensor, " in"], share: float = 0.01) -> float:
         """The share of RTN's error that goes when the share of columns with the largest
         sizes stays in floats. By columns of W, not by places."""
-        made = rtn.quantize(self.W, self.grid, self.granularity)
+        made = rtn.quantize_rtn(self.W, self.grid, self.granularity)
         W_hat, columns = made.dequantize(self.W.dtype), salient(sizes, share)
         kept = W_hat.index_copy(1, columns, self.W[:, columns])
         return 1 - self._error(kept) / self._rtn

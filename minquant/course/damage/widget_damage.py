@@ -93,7 +93,7 @@ class Damager:
 
 
 def _method(bits: int, ruler: Granularity) -> partial:
-    return partial(rtn.quantize, grid=grids.zero_point(bits), granularity=ruler)
+    return partial(rtn.quantize_rtn, grid=grids.zero_point(bits), granularity=ruler)
 
 
 def damage(

@@ -76,7 +76,7 @@ class Pushing:
             U=gptq_derivation.inverse_cholesky(H),
             order=order,
             made=made,
-            nearest=rtn.quantize(W, grid),
+            nearest=rtn.quantize_rtn(W, grid),
         )
 
     @cached_property

@@ -78,7 +78,7 @@ ternary = Exercise(
         ),
     },
     outputs=("codes", "scales"),
-    shows=(answers_low_bits.ternary, rtn.quantize),
+    shows=(answers_low_bits.ternary, rtn.quantize_rtn),
 )
 
 

@@ -107,7 +107,7 @@ class Study:
         """The whole matrix through the package's own round to nearest."""
         kind, cut = GRIDS[grid](bits), self.rulers[ruler]
         if clip != "hand":
-            return rtn.quantize(
+            return rtn.quantize_rtn(
                 self.W, kind, cut, clip=None if clip == "none" else clip
             )
         scales, zeros = rtn.scale_and_zero(groups.split(self.W, cut), kind)

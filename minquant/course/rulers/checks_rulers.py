@@ -122,7 +122,7 @@ absmax_groups = Exercise(
         },
     },
     outputs=("codes", "scales"),
-    shows=(answers.absmax_groups, groups.split, rtn.quantize),
+    shows=(answers.absmax_groups, groups.split, rtn.quantize_rtn),
 )
 
 

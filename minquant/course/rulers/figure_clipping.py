@@ -9,7 +9,7 @@
          0.2            1   share of the whole ruler that is kept
 
 `ClipCurve.of` measures it on a matrix, with the package's own round to nearest, one
-share for all rulers. `rtn.quantize(..., clip="mse")` finds the minimum for each ruler
+share for all rulers. `quantize_rtn(..., clip="mse")` finds the minimum for each ruler
 by itself. Notebook 03 reads it.
 """
 

@@ -80,7 +80,7 @@ class Shrinker:
     def _shrink(self, bits: int) -> tuple[nn.Module, Size]:
         """A copy of the model at this width, and its bytes."""
         if bits < 16:
-            method = partial(rtn.quantize, grid=self.grid(bits))
+            method = partial(rtn.quantize_rtn, grid=self.grid(bits))
             twin, report = quantize(self.model, method, progress=False)
             return twin, size(twin, report)
         dtype = next(self.model.parameters()).dtype

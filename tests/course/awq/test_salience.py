@@ -75,7 +75,7 @@ def test_the_salient_column_gains_and_others_pay(layer):
 
 def test_what_is_kept_in_floats_is_measured_on_the_outputs(layer):
     W, X = layer.W, layer.X
-    made = rtn.quantize(W, layer.grid, layer.granularity)
+    made = rtn.quantize_rtn(W, layer.grid, layer.granularity)
     kept = keep_columns(W, made, torch.tensor([5]))
     error = layer_error(W, kept, X).mean_squared
     whole = layer_error(W, made.dequantize(), X).mean_squared

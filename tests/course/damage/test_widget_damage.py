@@ -31,7 +31,7 @@ def damager(whole):
 
 def test_the_numbers_are_those_of_evaluate(whole, damager):
     def method(W):
-        return rtn.quantize(W, grids.zero_point(3), groups.per_group(16))
+        return rtn.quantize_rtn(W, grids.zero_point(3), groups.per_group(16))
 
     twin, report = quantize.quantize(whole[0], method, progress=False)
     texts = tiny.texts_of("test", 5)

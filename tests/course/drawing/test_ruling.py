@@ -75,7 +75,7 @@ def test_the_arithmetic_of_a_clipped_weight_by_hand():
 
 def test_the_arithmetic_of_a_zero_point_adds_the_zero_and_takes_it_back():
     W = torch.tensor([[-0.25, 0.5, 0.1]])
-    quantized = rtn.quantize(W, grids.zero_point(2), scale_dtype=torch.float32)
+    quantized = rtn.quantize_rtn(W, grids.zero_point(2), scale_dtype=torch.float32)
     assert Ruling.of(W, quantized, 0).arithmetic(2) == [
         ("weight", "0.10000"),
         ("÷ scale 0.25000 (fp32)", "0.40000"),
@@ -90,7 +90,7 @@ def test_the_arithmetic_of_a_zero_point_adds_the_zero_and_takes_it_back():
 @pytest.mark.parametrize("grid", GRIDS, ids=lambda grid: f"{grid.name}{grid.bits}")
 def test_what_is_shown_is_what_the_package_stores(grid, cut):
     W = weights()
-    quantized = rtn.quantize(W, grid, cut)
+    quantized = rtn.quantize_rtn(W, grid, cut)
     ruling = Ruling.of(W, quantized, 2, first=16, count=32)
     here = (2, slice(16, 48))
     assert np.array_equal(ruling.weights, W[here])
@@ -104,7 +104,7 @@ def test_what_is_shown_is_what_the_package_stores(grid, cut):
 @given(st.integers(0, 10_000), st.sampled_from(GRIDS), st.sampled_from(CUTS))
 def test_without_clipping_no_error_exceeds_half_a_step(seed, grid, cut):
     W = weights(seed)
-    ruling = Ruling.of(W, rtn.quantize(W, grid, cut), seed % 4)
+    ruling = Ruling.of(W, rtn.quantize_rtn(W, grid, cut), seed % 4)
     # a scale in fp16 can be short by 2^-11 of itself, which at the last tick is
     # |code| / 2048 of a step, and a zero moves an end of the range by half a step
     slack = (
@@ -119,7 +119,7 @@ def test_without_clipping_no_error_exceeds_half_a_step(seed, grid, cut):
 @given(st.integers(0, 10_000), st.sampled_from(GRIDS), st.sampled_from(CUTS))
 def test_the_last_step_of_the_arithmetic_is_the_code(seed, grid, cut):
     W = weights(seed)
-    ruling = Ruling.of(W, rtn.quantize(W, grid, cut, clip="mse"), seed % 4)
+    ruling = Ruling.of(W, rtn.quantize_rtn(W, grid, cut, clip="mse"), seed % 4)
     for i in range(0, 64, 9):
         (code,) = [r for done, r in ruling.arithmetic(i) if "code" in done]
         assert code == integer(ruling.codes[i])
@@ -131,7 +131,7 @@ def test_the_rmse_is_that_of_the_weights_in_view():
 
 def test_a_row_of_zeros_can_be_looked_at():
     W = torch.zeros(2, 8)
-    ruling = Ruling.of(W, rtn.quantize(W, grids.absmax(4)), 0)
+    ruling = Ruling.of(W, rtn.quantize_rtn(W, grids.absmax(4)), 0)
     assert not ruling.clipped.any()
     assert ruling.arithmetic(0)[-1][1].startswith("0 = 0")
 
@@ -139,7 +139,7 @@ def test_a_row_of_zeros_can_be_looked_at():
 def test_a_row_that_is_not_there_is_refused():
     W = weights()
     with pytest.raises(ValueError, match="row is 4; choose a row from 0 to 3"):
-        Ruling.of(W, rtn.quantize(W, grids.absmax(4)), 4)
+        Ruling.of(W, rtn.quantize_rtn(W, grids.absmax(4)), 4)
 
 
 def test_the_description_says_ticks_errors_and_the_weight():
@@ -158,7 +158,7 @@ def test_a_number_is_said_to_five_digits(x):
 
 def test_scales_in_a_format_of_their_own_are_read_as_numbers():
     W = torch.randn(2, 64)
-    quantized = rtn.quantize(
+    quantized = rtn.quantize_rtn(
         W, grids.FP4, groups.per_group(32), scale_dtype=scales.E8M0.store
     )
     ruling = Ruling.of(W, quantized, 0)

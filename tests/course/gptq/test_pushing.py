@@ -21,7 +21,7 @@ def test_every_turn_is_that_of_the_derivation(damping, act_order):
     pushing = Pushing.of(W, H, grids.zero_point(3), damping=damping,
                          act_order=act_order)  # fmt: skip
     rulers = gptq_derivation.rulers_of(
-        rtn.quantize(W[:, pushing.order], grids.zero_point(3))
+        rtn.quantize_rtn(W[:, pushing.order], grids.zero_point(3))
     )
     rows, spent = gptq_derivation.rows_by_cholesky(pushing.H), 0.0
     for turn, step in enumerate(gptq_derivation.steps(pushing.W, rows, rulers)):
@@ -47,7 +47,7 @@ def test_the_path_ends_at_the_packages_own_result():
 def test_the_error_of_rounding_to_nearest_is_that_of_the_columns_so_far():
     W, H = correlated()
     pushing = Pushing.of(W, H, grids.absmax(3), damping=0.05)
-    E = rtn.quantize(W, grids.absmax(3)).dequantize(torch.float64) - W
+    E = rtn.quantize_rtn(W, grids.absmax(3)).dequantize(torch.float64) - W
     for turn in (0, 5, 11):
         part = E.clone()
         part[:, turn + 1 :] = 0

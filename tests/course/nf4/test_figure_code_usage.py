@@ -14,7 +14,7 @@ W = torch.randn(32, 64, generator=torch.Generator().manual_seed(0))
 
 
 def seen(grid, g=32, name=""):
-    q = rtn.quantize(W, grid, groups.per_group(g))
+    q = rtn.quantize_rtn(W, grid, groups.per_group(g))
     return Usage.of(W, q, name), q
 
 

@@ -15,7 +15,7 @@ from minquant.numerics import grids, groups
 
 def packed(width=256, grid=grids.zero_point(4)):  # noqa: B008
     W = torch.randn(4, width, generator=torch.Generator().manual_seed(1))
-    return pack_matrix(rtn.quantize(W, grid, groups.per_group(64)))
+    return pack_matrix(rtn.quantize_rtn(W, grid, groups.per_group(64)))
 
 
 def test_the_fields_are_read_from_the_highest_bits_down():

@@ -15,7 +15,9 @@ from minquant.numerics import grids, groups
 
 def packed(out, width):
     W = torch.randn(out, width, generator=torch.Generator().manual_seed(width))
-    return pack_matrix(rtn.quantize(W, grids.symmetric_full(4), groups.per_group(32)))
+    return pack_matrix(
+        rtn.quantize_rtn(W, grids.symmetric_full(4), groups.per_group(32))
+    )
 
 
 MATRICES = {"first": packed(6, 256), "second": packed(3, 128)}

@@ -52,7 +52,7 @@ def test_the_printed_numbers_are_the_packages(W, widget, state, grid, cut, clip)
     start = {"grid": "absmax", "ruler": "each row", "clip": "none"}
     widget.set(**start | state, row=5, weight=70)
     assert widget.error is None
-    quantized = rtn.quantize(W, grid, cut, clip=clip)
+    quantized = rtn.quantize_rtn(W, grid, cut, clip=clip)
     said = text(widget.frame.words)
     errors = quantized.dequantize() - W
     for error in (errors[5], errors):
@@ -104,7 +104,7 @@ def test_the_window_turns_with_the_weight(widget):
 
 def test_the_pointer_tells_each_weight_its_arithmetic(W, widget):
     widget.set(grid="absmax", bits=4, ruler="each row", clip="none", row=0, weight=0)
-    ruling = Ruling.of(W, rtn.quantize(W, grids.absmax(4)), 0, 0, 64)
+    ruling = Ruling.of(W, rtn.quantize_rtn(W, grids.absmax(4)), 0, 0, 64)
     for i in (0, 31, 63):
         assert ruling.arithmetic(i)[-1][1] in widget.frame.spots[i].text
 

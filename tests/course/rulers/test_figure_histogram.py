@@ -14,7 +14,7 @@ W = torch.distributions.StudentT(4.0).sample((4, 128)) * 0.03
 
 
 def ruling(grid, cut=groups.PER_CHANNEL, row=0, **options):
-    return Ruling.of(W, rtn.quantize(W, grid, cut, **options), row)
+    return Ruling.of(W, rtn.quantize_rtn(W, grid, cut, **options), row)
 
 
 RULERS = {

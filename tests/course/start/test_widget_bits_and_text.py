@@ -43,7 +43,7 @@ def text(html):
 
 def test_a_width_is_the_package_s_own_model_at_that_width(whole, shrink):
     twin, report = quantize.quantize(
-        whole[0], lambda W: rtn.quantize(W, grids.absmax(3)), progress=False
+        whole[0], lambda W: rtn.quantize_rtn(W, grids.absmax(3)), progress=False
     )
     now = shrink(3)
     assert now.size == size(twin, report)

@@ -1,24 +1,22 @@
 """A quantized model in a folder that other programs open: transformers, vLLM, others.
 
     export(model_hat, report, tokenizer, folder)      # a folder in Hugging Face's form
-    load_(model, folder)                              # and back, into packed layers
 
     config.json          the model's, with a quantization_config: bits, groups, layers
     model.safetensors    the matrices as `pack_quantized` stores them, and all that was
                          not quantized, in fp16; several files, if it is large
     tokenizer.json, …    the tokenizer's own files
 
-Unlike `swap.save`, whose file is for this package alone and takes every grid, the
-folder is in the format of compressed-tensors. transformers opens it where that package
-is installed (AutoModelForCausalLM.from_pretrained), and vLLM as it is.
+Unlike the file of `packed_model.save`, which is for this package alone and takes any
+grid, the folder is in compressed-tensors' format. transformers opens it where that
+package is installed (AutoModelForCausalLM.from_pretrained), and vLLM as it is.
 
 vLLM reads groups of 32, 64 and 128 and whole rows, and wants the matrices that it joins
 (q, k, v; gate, up) to be alike. What is left out: adapters, which are merged or kept
-beside (`adapter_files`), and GPT-2's Conv1D. Lesson 12.
+beside (`adapter_files`), and GPT-2's Conv1D. `packed_folder` reads it back. Lesson 12.
 """
 
 import copy
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -26,13 +24,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from minquant.files.pack_quantized import PACKED, described, read, stored, widths
+from minquant.files.pack_quantized import described, stored
 from minquant.layers.coded import CodedLinear
 from minquant.models.linear_layers import Report
-from minquant.models.packed_model import pack_
 
 LINEAR = nn.Linear | CodedLinear
 M = TypeVar("M", bound=nn.Module)
@@ -92,31 +88,6 @@ def export(
     return folder
 
 
-def load_(model: M, folder: str | Path) -> M:
-    """What `export`, or another program, wrote in this format, into packed layers.
-
-    model: of the same architecture with any weights, not packed; the layers that the
-    folder has codes of become `QuantLinear` in place, and all else is copied into it.
-
-    Raises ValueError if the folder is not in this format, or does not fit the model;
-    then the model is as it was.
-    """
-    folder = Path(folder)
-    bits = widths(_config(folder))
-    tensors: dict[str, Tensor] = {}
-    for file in sorted(folder.glob("*.safetensors")):
-        tensors |= load_file(file)
-    parts: dict[str, dict[str, Tensor]] = {}
-    for key in [key for key in tensors if key.endswith(f".{PACKED}")]:
-        name = key.removesuffix(f".{PACKED}")
-        mine = [k for k in tensors if k.startswith(f"{name}.weight")]
-        parts[name] = {k.removeprefix(f"{name}."): tensors.pop(k) for k in mine}
-    report = {name: read(found, bits(name)) for name, found in parts.items()}
-    _check_fit(model, report, tensors, folder)
-    model.load_state_dict(tensors, strict=False)
-    return pack_(model, report)
-
-
 def open_ended(tokenizer: Any) -> Any:
     """A tokenizer that leaves a text open: itself, unless it puts EOS behind each.
 
@@ -165,33 +136,3 @@ def _numbers(
                 f"{dtype} does not hold; take dtype=torch.bfloat16"
             )
         yield name, cast.clone(memory_format=torch.contiguous_format)
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    """What config.json says of the codes."""
-    file = folder / "config.json"
-    if not file.is_file():
-        raise ValueError(f"folder {folder} has no config.json; give what export wrote")
-    return json.loads(file.read_text()).get("quantization_config") or {}
-
-
-def _check_fit(
-    model: nn.Module, report: Report, rest: dict[str, Tensor], folder: Path
-) -> None:
-    """Raises ValueError unless codes and numbers are the model's, one for one."""
-    modules, mine = dict(model.named_modules()), model.state_dict()
-    tied = getattr(model, "all_tied_weights_keys", None) or {}
-    coded = {f"{name}.weight" for name in report}
-    wrong = [n for n in report if not isinstance(modules.get(n), nn.Linear)]
-    wrong += [n for n in rest if n not in mine or mine[n].shape != rest[n].shape]
-    wrong += [n for n in mine if n not in rest and n not in coded and n not in tied]
-    wrong += [
-        name
-        for name, quantized in report.items()
-        if name not in wrong and modules[name].weight.shape != quantized.codes.shape
-    ]
-    if wrong:
-        raise ValueError(
-            f"folder {folder} does not fit the model: see {', '.join(wrong[:3])}; give "
-            "a model of the architecture that it was made from, not packed"
-        )

@@ -14,8 +14,11 @@ from minquant.layers.linear import QuantLinear
 from minquant.methods import rtn
 from minquant.methods.awq import quantize_awq_shared
 from minquant.models import folds, packed_model, quantize
+from minquant.models.linear_layers import size
+from minquant.models.packed_folder import load_exported_
+from minquant.models.text import calibration_batches
 from minquant.numerics import grids, groups
-from minquant.serving import checkpoint
+from minquant.serving.export import export, open_ended
 
 BY16 = groups.per_group(16)
 IDS = torch.randint(3, 30, (2, 20), generator=torch.Generator().manual_seed(0))
@@ -24,7 +27,7 @@ IDS = torch.randint(3, 30, (2, 20), generator=torch.Generator().manual_seed(0))
 def method(bits=4, cut=BY16, **options):
     """Symmetric rounding as a method."""
     grid = grids.symmetric_full(bits)
-    return functools.partial(rtn.quantize, grid=grid, granularity=cut, **options)
+    return functools.partial(rtn.quantize_rtn, grid=grid, granularity=cut, **options)
 
 
 def halved(kind):
@@ -60,15 +63,15 @@ def opened(folder):
 @pytest.mark.parametrize("bits", [4, 8])
 def test_transformers_opens_the_folder_and_computes_what_we_do(kind, bits, tmp_path):
     _, made, report = quantized(kind, bits=bits)
-    folder = checkpoint.export(made, report, tiny.tokenizer(), tmp_path / "out")
+    folder = export(made, report, tiny.tokenizer(), tmp_path / "out")
     torch.testing.assert_close(logits(opened(folder)), logits(made))
 
 
 @pytest.mark.parametrize("kind", ["Llama", "Qwen2", "OPT"])
 def test_the_folder_comes_back_into_packed_layers(kind, tmp_path):
     _, made, report = quantized(kind)
-    folder = checkpoint.export(made, report, None, tmp_path / "out")
-    again = checkpoint.load_(tiny.model(kind, seed=1), folder)
+    folder = export(made, report, None, tmp_path / "out")
+    again = load_exported_(tiny.model(kind, seed=1), folder)
     layers = packed_model.coded_layers(again)
     assert list(layers) == list(report)
     assert all(type(layer) is QuantLinear for layer in layers.values())
@@ -81,7 +84,7 @@ def test_layers_of_two_widths_are_named_in_groups_and_read_back(tmp_path):
     report |= quantize.quantize_(
         network, method(8, groups.PER_CHANNEL), only="self_attn", progress=False
     )
-    folder = checkpoint.export(network, report, None, tmp_path / "out")
+    folder = export(network, report, None, tmp_path / "out")
     said = json.loads((folder / "config.json").read_text())["quantization_config"]
     kinds = [g["weights"] for g in said["config_groups"].values()]
     assert [(k["num_bits"], k["strategy"]) for k in kinds] == [
@@ -94,7 +97,7 @@ def test_layers_of_two_widths_are_named_in_groups_and_read_back(tmp_path):
 def test_layers_that_were_left_in_floats_are_said_to_be(tmp_path):
     network = halved("Qwen2")
     report = quantize.quantize_(network, method(), only="mlp", progress=False)
-    folder = checkpoint.export(network, report, None, tmp_path / "out")
+    folder = export(network, report, None, tmp_path / "out")
     said = json.loads((folder / "config.json").read_text())["quantization_config"]
     assert "model.layers.0.self_attn.q_proj" in said["ignore"]
     assert "model.layers.0.mlp.up_proj" not in said["ignore"]
@@ -103,9 +106,9 @@ def test_layers_that_were_left_in_floats_are_said_to_be(tmp_path):
 
 def test_a_packed_model_is_exported_as_well(tmp_path):
     _, made, report = quantized()
-    plain = checkpoint.export(made, report, None, tmp_path / "plain")
+    plain = export(made, report, None, tmp_path / "plain")
     packed = packed_model.pack_(copy.deepcopy(made), report)
-    other = checkpoint.export(packed, report, None, tmp_path / "packed")
+    other = export(packed, report, None, tmp_path / "packed")
     one, two = (load_file(f / "model.safetensors") for f in (plain, other))
     assert one.keys() == two.keys()
     assert all(torch.equal(one[name], two[name]) for name in one)
@@ -117,20 +120,20 @@ def test_folded_scales_of_awq_go_with_the_model(tmp_path):
     how = {"grid": grids.symmetric_full(4), "granularity": BY16}
     awq = functools.partial(quantize_awq_shared, **how)
     texts = tiny.texts_of("calibration", 4)
-    batches = quantize.calibration_batches(tiny.tokenizer(), texts, batch=2)
+    batches = calibration_batches(tiny.tokenizer(), texts, batch=2)
     report = quantize.quantize_(network, awq, calibration=batches, progress=False)
     with pytest.raises(ValueError, match="q_proj, whose input_scales.*folds.fold_"):
-        checkpoint.export(network, report, None, tmp_path / "out")
+        export(network, report, None, tmp_path / "out")
     report, left = folds.fold_(network, report)
     ready = {name: coded for name, coded in report.items() if name not in left}
-    folder = checkpoint.export(network, ready, None, tmp_path / "out")
+    folder = export(network, ready, None, tmp_path / "out")
     near = logits(opened(folder)) - logits(network)
     assert near.norm() < 1e-2 * logits(network).norm()  # norms were rounded to fp16
 
 
 def test_the_tokenizer_is_written_without_the_end_of_text(tmp_path):
     _, made, report = quantized()
-    folder = checkpoint.export(made, report, tiny.tokenizer(), tmp_path / "out")
+    folder = export(made, report, tiny.tokenizer(), tmp_path / "out")
     from transformers import AutoTokenizer
 
     ids = AutoTokenizer.from_pretrained(folder)("a b")["input_ids"]
@@ -140,16 +143,16 @@ def test_the_tokenizer_is_written_without_the_end_of_text(tmp_path):
 
 def test_a_tokenizer_that_leaves_texts_open_is_left_alone():
     writes = tiny.tokenizer(ends=False)
-    assert checkpoint.open_ended(writes) is writes
+    assert open_ended(writes) is writes
 
 
 def test_the_file_weighs_what_was_counted(tmp_path):
     _, made, report = quantized("Llama")
-    folder = checkpoint.export(made, report, None, tmp_path / "out")
+    folder = export(made, report, None, tmp_path / "out")
     tensors = load_file(folder / "model.safetensors")
     shapes = sum(t.nbytes for n, t in tensors.items() if n.endswith("weight_shape"))
     weighs = sum(t.nbytes for t in tensors.values()) - shapes
-    assert weighs == quantize.size(made, report).total
+    assert weighs == size(made, report).total
 
 
 def test_a_parameter_that_two_layers_share_is_written_for_both(tmp_path):
@@ -157,16 +160,16 @@ def test_a_parameter_that_two_layers_share_is_written_for_both(tmp_path):
     first, second = network.model.layers
     second.input_layernorm.weight = first.input_layernorm.weight
     made, report = quantize.quantize(network, method(), progress=False)
-    folder = checkpoint.export(made, report, None, tmp_path / "out")
+    folder = export(made, report, None, tmp_path / "out")
     torch.testing.assert_close(logits(opened(folder)), logits(made))
-    again = checkpoint.load_(tiny.model("Llama", seed=1), folder)
+    again = load_exported_(tiny.model("Llama", seed=1), folder)
     torch.testing.assert_close(logits(again), logits(made))
 
 
 def test_a_temperature_without_sampling_is_no_obstacle(tmp_path):
     _, made, report = quantized("Llama")
     made.generation_config.temperature = 0.6
-    folder = checkpoint.export(made, report, None, tmp_path / "out")
+    folder = export(made, report, None, tmp_path / "out")
     said = json.loads((folder / "generation_config.json").read_text())
     assert (said["temperature"], said["do_sample"]) == (0.6, True)
     assert not made.generation_config.do_sample  # the model's own stays
@@ -180,7 +183,7 @@ def test_a_text_that_begins_with_nothing_goes_on_to_do_so(template, ids):
     inner = writes.backend_tokenizer
     inner.post_processor = TemplateProcessing(template, special_tokens=[("<eos>", 2)])
     writes.bos_token = writes.eos_token  # as GPT-2 has it
-    assert checkpoint.open_ended(writes)("a b")["input_ids"] == ids
+    assert open_ended(writes)("a b")["input_ids"] == ids
 
 
 def test_nothing_is_left_behind_when_writing_fails(tmp_path):
@@ -195,7 +198,7 @@ def test_nothing_is_left_behind_when_writing_fails(tmp_path):
 
     _, made, report = quantized()
     with pytest.raises(OSError, match="no space left"):
-        checkpoint.export(made, report, Broken(), tmp_path / "out")
+        export(made, report, Broken(), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -203,66 +206,66 @@ def test_bad_input_of_export_is_named_with_the_mend(tmp_path):
     network, made, report = quantized()
     where = tmp_path / "out"
     with pytest.raises(ValueError, match="exists; give the name of a new one"):
-        checkpoint.export(made, report, None, tmp_path)
+        export(made, report, None, tmp_path)
     with pytest.raises(ValueError, match="report is empty"):
-        checkpoint.export(made, {}, None, where)
+        export(made, {}, None, where)
     zeros = quantize.quantize_(
         network,
-        functools.partial(rtn.quantize, grid=grids.zero_point(4)),
+        functools.partial(rtn.quantize_rtn, grid=grids.zero_point(4)),
         progress=False,
     )
     with pytest.raises(ValueError, match="q_proj, whose grid is zero_point"):
-        checkpoint.export(network, zeros, None, where)
+        export(network, zeros, None, where)
     with pytest.raises(ValueError, match="there the model has None"):
-        checkpoint.export(made, {"nowhere": next(iter(report.values()))}, None, where)
+        export(made, {"nowhere": next(iter(report.values()))}, None, where)
     (name, *_), (*_, other) = report, report.values()
     with pytest.raises(ValueError, match=f"report has {name} .*of this model"):
-        checkpoint.export(made, {name: other}, None, where)
+        export(made, {name: other}, None, where)
     made.model.norm.weight.data.fill_(1e5)
     with pytest.raises(ValueError, match="norm.weight with numbers up to 100000.*bfl"):
-        checkpoint.export(made, report, None, where)
+        export(made, report, None, where)
     assert not where.exists()
 
 
 def test_conv1d_is_refused(tmp_path):
     made, report = quantize.quantize(tiny.model("GPT2"), method(), progress=False)
     with pytest.raises(ValueError, match="no Conv1D"):
-        checkpoint.export(made, report, None, tmp_path / "out")
+        export(made, report, None, tmp_path / "out")
 
 
 def test_a_folder_that_does_not_fit_leaves_the_model_as_it_was(tmp_path):
     _, made, report = quantized("Llama")
-    folder = checkpoint.export(made, report, None, tmp_path / "out")
+    folder = export(made, report, None, tmp_path / "out")
     for network in (tiny.model("Qwen2"), tiny.model("Llama", vocab_size=40)):
         before = logits(network)
         with pytest.raises(ValueError, match="does not fit the model: see"):
-            checkpoint.load_(network, folder)
+            load_exported_(network, folder)
         assert torch.equal(logits(network), before)
     with pytest.raises(ValueError, match="not packed"):
-        checkpoint.load_(packed_model.pack_(made, report), folder)
+        load_exported_(packed_model.pack_(made, report), folder)
     wide = tiny.model("Llama")
     wide.set_submodule("model.layers.0.mlp.down_proj", nn.Linear(16, 32, bias=False))
     with pytest.raises(ValueError, match="down_proj"):
-        checkpoint.load_(wide, folder)
+        load_exported_(wide, folder)
 
 
 def test_folders_in_other_formats_are_refused(tmp_path):
     _, made, report = quantized("Llama")
-    folder = checkpoint.export(made, report, None, tmp_path / "out")
+    folder = export(made, report, None, tmp_path / "out")
     with pytest.raises(ValueError, match="no config.json"):
-        checkpoint.load_(made, tmp_path)
+        load_exported_(made, tmp_path)
     file = folder / "config.json"
     said = json.loads(file.read_text())
     wrong = copy.deepcopy(said)
     wrong["quantization_config"]["config_groups"]["group_0"]["weights"]["num_bits"] = 3
     file.write_text(json.dumps(wrong))
     with pytest.raises(ValueError, match="symmetric integers of 4 or 8"):
-        checkpoint.load_(made, folder)
+        load_exported_(made, folder)
     file.write_text(json.dumps(said | {"quantization_config": {"quant_method": "awq"}}))
     with pytest.raises(ValueError, match="quantization_config is of awq None"):
-        checkpoint.load_(made, folder)
+        load_exported_(made, folder)
     file.write_text(json.dumps(said))
     name = folder / "model.safetensors"
     save_file({k: v for k, v in load_file(name).items() if "norm" not in k}, name, {})
     with pytest.raises(ValueError, match="norm"):
-        checkpoint.load_(tiny.model("Llama"), folder)
+        load_exported_(tiny.model("Llama"), folder)
