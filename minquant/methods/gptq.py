@@ -35,20 +35,18 @@ float64 as W and H are; an H that does not factor in float32 is tried in float64
 Lesson 06.
 """
 
-from collections.abc import Iterator
-
 import torch
 from jaxtyping import Float, Int, Integer
 from torch import Tensor
 
 from minquant.methods.rtn import Clip, floats, scale_and_zero
-from minquant.numerics.grids import Grid, round_to_codes, value
+from minquant.numerics.grids import Grid
 from minquant.numerics.groups import PER_CHANNEL, Granularity, group_shape, split
-from minquant.numerics.scales import Scales, ScaleType, scale_values
+from minquant.numerics.ruler import Ruler
+from minquant.numerics.scales import Scales, ScaleType
 from minquant.numerics.tensor import QuantizedTensor
 
-Ruler = tuple[Tensor, Tensor | None]
-_FAR = 4  # blocks that collect at once what comes from before all of them
+_FAR = 4  # so many blocks collect in one product what comes from before all of them
 
 
 def quantize_gptq(
@@ -91,18 +89,27 @@ def quantize_gptq(
     if act_order:
         order = H.diagonal().argsort(descending=True, stable=True)
     fixed = static_groups or act_order
-    rulers = _Rulers(W, order, grid, granularity, clip, scale_dtype, fixed)
+    rulers = _GroupRulers(W, order, grid, granularity, clip, scale_dtype, fixed)
     P = _pushes(H, order, damping, W.dtype)
     codes = _solve(W.T.contiguous()[order], P, rulers, block)  # (in, out)
     codes = codes[order.argsort()].T.contiguous()
-    return QuantizedTensor(codes, *rulers.taken(), grid, granularity)
+    return QuantizedTensor(codes, *rulers.stored(), grid, granularity)
 
 
 def _solve(
-    W: Float[Tensor, "in out"], P: Float[Tensor, "in in"], rulers: "_Rulers", block: int
+    W: Float[Tensor, "in out"],
+    P: Float[Tensor, "in in"],
+    rulers: "_GroupRulers",
+    block: int,
 ) -> Integer[Tensor, "in out"]:
-    """The loop. Rows are columns of the layer, in the order of rounding."""
-    g = rulers.to_take  # of so many columns; none of whose groups may leave its block
+    """The loop. A row here is a column of the layer; rows are in the order of rounding.
+
+    It computes what `gptq_derivation.steps` computes, with two differences that make it
+    fast. W is never rewritten: column j collects what all columns before it push on it
+    when its turn comes. And it collects from far away in one matrix product for a whole
+    block of columns; only what the block itself pushes is collected column by column.
+    """
+    g = rulers.columns_at_once  # the columns of a group stay in one block
     block = g * max(1, block // g)
     E, codes = torch.zeros_like(W), []
     for a in range(0, len(W), block):
@@ -113,30 +120,32 @@ def _solve(
         now = W[a:b] + pushed  # (block, out)
         near = P[a:b, a:b].T.contiguous()  # row k: onto column a + k
         for k, j in enumerate(range(a, b)):
-            if rulers.whole is None and j % g == 0:
+            if not rulers.fixed and j % g == 0:
                 group = slice(j, j + g)
-                more = pushed[k : k + g] + P[a:j, group].T @ E[a:j]
-                rulers.take(W[group] + _undone(P[group, group], more))
+                onto_group = pushed[k : k + g] + P[a:j, group].T @ E[a:j]
+                rulers.fit_next(W[group] + _moves(P[group, group], onto_group))
             w = torch.addmv(now[k], E[a:j].T, near[k, :k])  # (out,)
-            row, w_hat = rulers.round(j, w)
-            torch.sub(W[j], w_hat, out=E[j])
-            codes.append(row)
+            ruler = rulers.of_column(j)
+            codes.append(ruler.codes(w))
+            torch.sub(W[j], ruler.values(codes[-1]), out=E[j])
     return torch.stack(codes)
 
 
-def _undone(
+def _moves(
     P: Float[Tensor, "g g"], pushed: Float[Tensor, "g out"]
 ) -> Float[Tensor, "g out"]:
-    """How a group's weights have moved, given what is pushed on each of its columns.
+    """How far the columns of a group have moved before any of them is rounded.
 
-    `pushed` lets column j reply to E alone. That the columns of the group before j will
-    have moved too, and push back, is undone: E = −moved solves E P + pushed = 0.
+    pushed: what the columns before the group push on each of its columns. That is not
+    yet how far they move: a column that has moved pushes on those after it, as if it
+    had been rounded there. With E = −moves, what arrives at each column is
+    pushed + (E P without its diagonal) = moves, so E solves E P + pushed = 0.
     """
     return torch.linalg.solve_triangular(P.T, pushed, upper=False, unitriangular=True)
 
 
-class _Rulers:
-    """The ruler of each group: taken from W beforehand, or when its turn comes."""
+class _GroupRulers:
+    """The ruler of each group of columns: fixed before the loop, or fitted in it."""
 
     def __init__(
         self,
@@ -148,50 +157,42 @@ class _Rulers:
         scale_dtype: ScaleType,
         fixed: bool,
     ) -> None:
-        self.grid, self.how = grid, {"clip": clip, "scale_dtype": scale_dtype}
+        self.grid, self.options = grid, {"clip": clip, "scale_dtype": scale_dtype}
         _, n_groups, g = group_shape(tuple(W.shape), granularity)
         self.group_of = (order // g).tolist() if n_groups > 1 else [0] * len(order)
-        self.rows: list[Ruler] = []
-        self.parts: list[Ruler] = []
-        self.whole: tuple[Scales, Tensor | None] | None = None
-        self.to_take = 1
-        if fixed or n_groups == 1:
-            self.whole = scale_and_zero(split(W, granularity), grid, **self.how)
-            self.rows += _rows(*self.whole, W.dtype)
-        elif isinstance(scale_dtype, torch.dtype):
-            self.to_take = g
-        else:
+        self.fixed = fixed or n_groups == 1
+        self.columns_at_once = 1 if self.fixed else g
+        self.rulers: list[Ruler] = []
+        self.parts: list[tuple[Scales, Tensor | None]] = []  # as stored, for groups
+        if self.fixed:
+            self._add(split(W, granularity), W.dtype)
+        elif not isinstance(scale_dtype, torch.dtype):
             raise ValueError(
                 "scale_dtype is a format that needs all scales at once, and here they "
                 "are taken one group after the other; pass static_groups=True"
             )
 
-    def take(self, now: Float[Tensor, "g out"]) -> None:
-        """Take the ruler of the next group from its weights as they are now."""
-        ruler = scale_and_zero(now.T[:, None], self.grid, **self.how)  # (out, 1, g)
-        self.parts.append(ruler)
-        self.rows += _rows(*ruler, now.dtype)
+    def _add(
+        self, groups: Float[Tensor, "rows n_groups g"], dtype: torch.dtype
+    ) -> None:
+        scales, zeros = scale_and_zero(groups, self.grid, **self.options)
+        self.parts.append((scales, zeros))
+        self.rulers += Ruler.by_group(scales, zeros, self.grid, dtype)
 
-    def round(self, j: int, w: Float[Tensor, " out"]) -> tuple[Tensor, Tensor]:
-        """Codes and values of column j, by the arithmetic of `quantize_rtn`."""
-        scale, zero = self.rows[self.group_of[j]]
-        codes = round_to_codes(w / scale, self.grid, zero)
-        steps = value(codes, self.grid, w.dtype)
-        return codes, (steps if zero is None else steps - zero) * scale
+    def fit_next(self, now: Float[Tensor, "g out"]) -> None:
+        """Fit the ruler of the next group to its weights as they are now."""
+        self._add(now.T[:, None], now.dtype)  # (out, 1, g)
 
-    def taken(self) -> tuple[Scales, Tensor | None]:
+    def of_column(self, j: int) -> Ruler:
+        """The ruler of the j-th column in the order of rounding."""
+        return self.rulers[self.group_of[j]]
+
+    def stored(self) -> tuple[Scales, Tensor | None]:
         """Scales as stored and zeros, (rows, n_groups), in the order of the groups."""
-        if self.whole:
-            return self.whole
+        if self.fixed:
+            return self.parts[0]
         scales, zeros = zip(*self.parts, strict=True)
-        zeros = None if zeros[0] is None else torch.cat(zeros, 1)
-        return torch.cat(scales, 1), zeros
-
-
-def _rows(scales: Scales, zeros: Tensor | None, dtype: torch.dtype) -> Iterator[Ruler]:
-    """Scales and zeros group by group, each a stretch of memory (out,)."""
-    for group, scale in enumerate(scale_values(scales).to(dtype).T.contiguous()):
-        yield scale, None if zeros is None else zeros[:, group].contiguous()
+        return torch.cat(scales, 1), None if zeros[0] is None else torch.cat(zeros, 1)
 
 
 def _checked(

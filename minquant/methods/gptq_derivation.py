@@ -36,20 +36,16 @@ What is left out: damping, groups with scales of their own time, speed. `gptq.py
 them. Here all is float64 if W and H are. Lesson 06 grows these functions one by one.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
-from minquant.numerics.grids import round_to_codes, value
-from minquant.numerics.groups import spread
-from minquant.numerics.scales import scale_values
+from minquant.numerics.groups import group_shape
+from minquant.numerics.ruler import Ruler
 from minquant.numerics.tensor import QuantizedTensor
-
-# Rounds column j: weights (out,) and j in, codes (out,) and their values (out,) out.
-RoundColumn = Callable[[Tensor, int], tuple[Tensor, Tensor]]
 
 
 def obs_step(
@@ -138,17 +134,19 @@ class Step:
 def steps(
     W: Float[Tensor, "out in"],
     rows: Iterable[Float[Tensor, " left"]],
-    round_column: RoundColumn,
+    rulers: Sequence[Ruler],
 ) -> Iterator[Step]:
     """Round W column by column, push each error onto the rest; yields after each.
 
     rows: those of `rows_by_elimination` (then this is OBQ in a fixed order) or of
-    `rows_by_cholesky` (then it is GPTQ); round_column: such as `rulers_of` gives. Each
-    Step holds copies, so it stays as it is. The costs add up to the layer's error.
+    `rows_by_cholesky` (then it is GPTQ). rulers: one for each column, as
+    `column_rulers` gives them. Each Step holds copies, so it stays as it is. The costs
+    add up to the layer's error.
     """
     W, done = W.clone(), []
     for j, row in enumerate(rows):
-        codes, W_hat_j = round_column(W[:, j], j)
+        codes = rulers[j].codes(W[:, j])
+        W_hat_j = rulers[j].values(codes)
         error = W[:, j] - W_hat_j
         pushed = -torch.outer(error / row[0], row[1:])  # (out, in - j - 1)
         W[:, j] = W_hat_j
@@ -161,7 +159,7 @@ def steps(
 def lazy_batches(
     W: Float[Tensor, "out in"],
     H: Float[Tensor, "in in"],
-    round_column: RoundColumn,
+    rulers: Sequence[Ruler],
     block: int = 128,
 ) -> tuple[Integer[Tensor, "out in"], Float[Tensor, "out in"]]:
     """GPTQ in blocks of columns: codes and W_hat, those of `steps` but for rounding.
@@ -175,36 +173,30 @@ def lazy_batches(
         b = min(a + block, W.shape[1])
         errors = torch.zeros_like(W[:, a:b])  # (out, block): e / U[j, j]
         for j in range(a, b):
-            codes, W_hat_j = round_column(W[:, j], j)
+            codes = rulers[j].codes(W[:, j])
+            W_hat_j = rulers[j].values(codes)
             errors[:, j - a] = (W[:, j] - W_hat_j) / U[j, j]
             W[:, j] = W_hat_j
             W[:, j + 1 : b] -= torch.outer(errors[:, j - a], U[j, j + 1 : b])
             done.append(codes)
-        W[:, b:] -= errors @ U[a:b, b:]  # what the block has waited with
+        W[:, b:] -= errors @ U[a:b, b:]  # what the block has held back
     return torch.stack(done, 1), W
 
 
-def rulers_of(quantized: QuantizedTensor) -> RoundColumn:
-    """Round a column by the rulers (scales and zeros) of a quantized matrix.
+def column_rulers(
+    quantized: QuantizedTensor, dtype: torch.dtype = torch.float64
+) -> list[Ruler]:
+    """For each column of a quantized matrix its ruler, with a scale for each row.
 
     Give it what RTN made of W: its rulers stay as they are while W moves, as with
-    `static_groups` in `gptq.quantize_gptq`. Lesson 06.
+    `static_groups` in `quantize_gptq`. dtype: to calculate in, that of W. Lesson 06.
 
     >>> import minquant as mq
-    >>> W = torch.tensor([[7.0, 2.6]])
-    >>> round_column = rulers_of(mq.quantize_rtn(W, mq.absmax(4), mq.PER_CHANNEL))
-    >>> round_column(torch.tensor([3.4]), 1)
-    (tensor([3], dtype=torch.int8), tensor([3.]))
+    >>> q = mq.quantize_rtn(torch.tensor([[7.0, 2.6]]), mq.absmax(4))
+    >>> column_rulers(q, torch.float32)[1].round(torch.tensor([3.4]))
+    tensor([3.])
     """
-    q, shape = quantized, tuple(quantized.codes.shape)
-    scales = spread(scale_values(q.scales), shape, q.granularity)  # (out, in)
-    zeros = None if q.zeros is None else spread(q.zeros, shape, q.granularity)
-
-    def round_column(w: Tensor, j: int) -> tuple[Tensor, Tensor]:
-        """Codes and values of column j, whose weights are now w (out,)."""
-        scale, zero = scales[:, j].to(w.dtype), None if zeros is None else zeros[:, j]
-        codes = round_to_codes(w / scale, q.grid, zero)
-        worth = value(codes, q.grid, w.dtype)
-        return codes, (worth if zero is None else worth - zero) * scale
-
-    return round_column
+    q, (out, width) = quantized, quantized.codes.shape
+    _, n_groups, _ = group_shape((out, width), q.granularity)
+    by_group = Ruler.by_group(q.scales, q.zeros, q.grid, dtype)
+    return [by_group[j * n_groups // width] for j in range(width)]

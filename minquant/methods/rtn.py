@@ -32,8 +32,9 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
-from minquant.numerics.grids import Grid, round_to_codes, value
+from minquant.numerics.grids import Grid, round_to_codes
 from minquant.numerics.groups import PER_CHANNEL, Granularity, join, split
+from minquant.numerics.ruler import Ruler, work_dtype
 from minquant.numerics.scales import Scales, ScaleType, put, scale_values, store
 from minquant.numerics.tensor import QuantizedTensor, check_rulers
 
@@ -62,14 +63,16 @@ def quantize_rtn(
     or rounds to 0 in `scale_dtype`.
 
     >>> from minquant.numerics.grids import absmax
-    >>> q = quantize(torch.tensor([[-0.7, 0.1, 0.26, 0.35]]), absmax(4))
+    >>> q = quantize_rtn(torch.tensor([[-0.7, 0.1, 0.26, 0.35]]), absmax(4))
     >>> q.codes
     tensor([[-7,  1,  3,  4]], dtype=torch.int8)
     """
-    given = split(floats(W), granularity)  # (rows, n_groups, g)
-    scales, zeros = scale_and_zero(given, grid, clip=clip, scale_dtype=scale_dtype)
-    codes = join(_codes(given, scales, zeros, grid), tuple(W.shape))
-    return QuantizedTensor(codes, scales, zeros, grid, granularity)
+    groups = split(floats(W), granularity)  # (rows, n_groups, g)
+    scales, zeros = scale_and_zero(groups, grid, clip=clip, scale_dtype=scale_dtype)
+    codes = Ruler.of_groups(scales, zeros, grid, groups.dtype).codes(groups)
+    return QuantizedTensor(
+        join(codes, tuple(W.shape)), scales, zeros, grid, granularity
+    )
 
 
 def quantize_with(
@@ -84,7 +87,7 @@ def quantize_with(
     Raises as `quantize` does, and ValueError if scales or zeros do not fit W's groups
     or the grid, or a scale is not a positive number.
     """
-    given = split(floats(W), granularity)  # (rows, n_groups, g)
+    groups = split(floats(W), granularity)  # (rows, n_groups, g)
     check_rulers(tuple(W.shape), scales, zeros, grid, granularity)
     values = scale_values(scales)
     if bad := int((~((values > 0) & values.isfinite())).sum()):
@@ -92,15 +95,10 @@ def quantize_with(
             f"scales hold {bad} of {values.numel()} numbers that are not positive and "
             "finite; take them from scale_and_zero"
         )
-    codes = join(_codes(given, scales, zeros, grid), tuple(W.shape))
-    return QuantizedTensor(codes, scales, zeros, grid, granularity)
-
-
-def dequantize(
-    quantized: QuantizedTensor, dtype: torch.dtype | None = None
-) -> Float[Tensor, "out in"]:
-    """The way back from `quantize`: W_hat. `QuantizedTensor.dequantize` by its name."""
-    return quantized.dequantize(dtype)
+    codes = Ruler.of_groups(scales, zeros, grid, groups.dtype).codes(groups)
+    return QuantizedTensor(
+        join(codes, tuple(W.shape)), scales, zeros, grid, granularity
+    )
 
 
 def fake_quantize(
@@ -112,7 +110,7 @@ def fake_quantize(
     scale_dtype: ScaleType = torch.float16,
 ) -> Float[Tensor, "out in"]:
     """W to codes and back, in W's dtype: what a model computes with. As `quantize`."""
-    made = quantize(W, grid, granularity, clip=clip, scale_dtype=scale_dtype)
+    made = quantize_rtn(W, grid, granularity, clip=clip, scale_dtype=scale_dtype)
     return made.dequantize(W.dtype)
 
 
@@ -136,7 +134,7 @@ def scale_and_zero(
     """
     if clip not in (None, "mse"):
         raise ValueError(f'clip is {clip!r}; choose None or "mse"')
-    groups = groups.detach().to(_work(groups.dtype))
+    groups = groups.detach().to(work_dtype(groups.dtype))
     low, high = _ends(groups, grid)
     scales = store(_step(low, high, grid), scale_dtype, grid)
     if clip:
@@ -166,13 +164,6 @@ def _zeros(low: Tensor, scales: Scales, grid: Grid) -> Zeros:
     return round_to_codes(-low / scale_values(scales).to(low.dtype), grid)
 
 
-def _codes(
-    groups: Float[Tensor, "rows n_groups g"], scales: Scales, zeros: Zeros, grid: Grid
-) -> Integer[Tensor, "rows n_groups g"]:
-    steps = groups / scale_values(scales).to(groups.dtype)[:, :, None]
-    return round_to_codes(steps, grid, None if zeros is None else zeros[:, :, None])
-
-
 def _least_error(
     groups: Tensor, grid: Grid, scale_dtype: ScaleType, low: Tensor, high: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -196,22 +187,15 @@ def _search(
     least = torch.full_like(low, torch.inf, dtype=torch.float64)
     for ends in trials:
         scales = put(_step(*ends, grid), scale_dtype, grid)
-        zeros, step = _zeros(ends[0], scales, grid), scale_values(scales)
-        W_hat = value(_codes(groups, scales, zeros, grid), grid)
-        if zeros is not None:
-            W_hat = W_hat - zeros[:, :, None]
-        error = (
-            (W_hat * step[:, :, None] - groups).square().sum(-1, dtype=torch.float64)
-        )
-        better = (error < least) & (step > 0)  # a scale that rounds to 0 is no ruler
+        zeros = _zeros(ends[0], scales, grid)
+        ruler = Ruler.of_groups(scales, zeros, grid, groups.dtype)
+        error = (ruler.round(groups) - groups).square().sum(-1, dtype=torch.float64)
+        is_ruler = ruler.scale[:, :, 0] > 0  # a scale may have been rounded to 0
+        better = (error < least) & is_ruler
         least = torch.where(better, error, least)
         low = torch.where(better, ends[0], low)
         high = torch.where(better, ends[1], high)
     return low, high
-
-
-def _work(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def floats(W: Float[Tensor, "out in"]) -> Float[Tensor, "out in"]:
@@ -234,4 +218,4 @@ def floats(W: Float[Tensor, "out in"]) -> Float[Tensor, "out in"]:
             f"W holds {nans} NaN and {int((~fine).sum()) - nans} infinite of "
             f"{W.numel()} weights, the first at {first}; mend them before quantizing"
         )
-    return W.to(_work(W.dtype))
+    return W.to(work_dtype(W.dtype))

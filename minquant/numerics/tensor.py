@@ -27,9 +27,10 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 
 from minquant.numerics.bits import packed_bytes
-from minquant.numerics.grids import Grid, value
+from minquant.numerics.grids import Grid
 from minquant.numerics.groups import Granularity, group_shape, join, split
-from minquant.numerics.scales import Scales, scale_name, scale_values
+from minquant.numerics.ruler import Ruler, work_dtype
+from minquant.numerics.scales import Scales, scale_name
 
 
 def check_rulers(
@@ -88,11 +89,9 @@ class QuantizedTensor:
         Raises ValueError if a value overflows `dtype`.
         """
         dtype = dtype or self.dtype
-        work = torch.float64 if dtype == torch.float64 else torch.float32
-        steps = split(value(self.codes, self.grid, work), self.granularity)
-        if self.zeros is not None:
-            steps = steps - self.zeros[:, :, None]  # exact: both are small integers
-        W_hat = steps * scale_values(self.scales).to(work)[:, :, None]
+        work = work_dtype(dtype)
+        ruler = Ruler.of_groups(self.scales, self.zeros, self.grid, work)
+        W_hat = ruler.values(split(self.codes, self.granularity))
         W_hat = join(W_hat, tuple(self.codes.shape))  # (out, in)
         if self.input_scales is not None:
             W_hat = W_hat / self.input_scales.to(work)

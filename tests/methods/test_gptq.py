@@ -70,9 +70,9 @@ def test_with_a_diagonal_h_gptq_is_rtn_bit_for_bit(grid, how, options):
 @given(SEEDS, st.sampled_from(GRIDS), st.sampled_from([*CUTS[1:], *CUTS[:1]]))
 def test_with_rulers_fixed_before_the_loop_it_is_the_derivation(seed, grid, how):
     W, H = case(seed)
-    round_column = gptq_derivation.rulers_of(rtn.quantize_rtn(W, grid, how))
+    rulers = gptq_derivation.column_rulers(rtn.quantize_rtn(W, grid, how))
     *_, end = gptq_derivation.steps(
-        W, gptq_derivation.rows_by_elimination(damped(H)), round_column
+        W, gptq_derivation.rows_by_elimination(damped(H)), rulers
     )
     found = quantize_gptq(W, H, grid, how, static_groups=True, block=5)
     assert torch.equal(found.codes, end.codes)
@@ -112,11 +112,11 @@ def test_act_order_is_the_plain_loop_on_sorted_columns_with_rulers_of_w(
 ):
     W, H = case(seed)
     order = sorted(range(24), key=lambda j: -H[j, j])
-    rulers = gptq_derivation.rulers_of(rtn.quantize_rtn(W, grid, how))
+    rulers = gptq_derivation.column_rulers(rtn.quantize_rtn(W, grid, how))
     *_, end = gptq_derivation.steps(
         W[:, order],
         gptq_derivation.rows_by_elimination(damped(H)[order][:, order]),
-        lambda w, j: rulers(w, order[j]),
+        [rulers[j] for j in order],
     )
     for static in (False, True):
         found = quantize_gptq(W, H, grid, how, act_order=True, static_groups=static)

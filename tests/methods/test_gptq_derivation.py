@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from minquant.methods import gptq_derivation, rtn
 from minquant.numerics import grids, groups
+from minquant.numerics.ruler import Ruler
 
 SIZES = st.integers(2, 12)
 SEEDS = st.integers(0, 2**32 - 1)
@@ -26,9 +27,9 @@ def case(seed, out=3, width=8, n=40):
     return normal(out, width), X, X.T @ X
 
 
-def to_integers(w, j):
-    """The simplest ruler: whole numbers."""
-    return w.round().to(torch.int8), w.round()
+# the simplest ruler, for each of many columns: whole numbers
+WHOLE = grids.IntegerGrid("whole numbers", 8, -128, 127, 1)
+TO_INTEGERS = [Ruler(torch.ones((), dtype=torch.float64), None, WHOLE)] * 64
 
 
 @quick
@@ -93,8 +94,8 @@ def test_the_factor_is_upper_triangular_and_gives_the_inverse():
 @given(SEEDS, SIZES)
 def test_gptq_by_cholesky_equals_obq_column_by_column(seed, n):
     W, _, H = case(seed, width=n)
-    obq = gptq_derivation.steps(W, gptq_derivation.rows_by_elimination(H), to_integers)
-    gptq = gptq_derivation.steps(W, gptq_derivation.rows_by_cholesky(H), to_integers)
+    obq = gptq_derivation.steps(W, gptq_derivation.rows_by_elimination(H), TO_INTEGERS)
+    gptq = gptq_derivation.steps(W, gptq_derivation.rows_by_cholesky(H), TO_INTEGERS)
     for a, b in zip(obq, gptq, strict=True):
         assert torch.equal(a.codes, b.codes)
         torch.testing.assert_close(a.W, b.W, **CLOSE)
@@ -104,8 +105,8 @@ def test_gptq_by_cholesky_equals_obq_column_by_column(seed, n):
 @given(SEEDS, SIZES, st.integers(1, 14))
 def test_lazy_batches_equal_the_columns_one_by_one(seed, n, block):
     W, _, H = case(seed, width=n)
-    codes, W_hat = gptq_derivation.lazy_batches(W, H, to_integers, block)
-    *_, end = gptq_derivation.steps(W, gptq_derivation.rows_by_cholesky(H), to_integers)
+    codes, W_hat = gptq_derivation.lazy_batches(W, H, TO_INTEGERS, block)
+    *_, end = gptq_derivation.steps(W, gptq_derivation.rows_by_cholesky(H), TO_INTEGERS)
     assert torch.equal(codes, end.codes)
     torch.testing.assert_close(W_hat, end.W, **CLOSE)
 
@@ -116,7 +117,7 @@ def test_the_columns_one_by_one_are_obs_steps_on_what_is_left(seed, n):
     W, _, H = case(seed, out=1, width=n)
     w, H_inv = W[0], torch.linalg.inv(H)
     for step in gptq_derivation.steps(
-        W, gptq_derivation.rows_by_cholesky(H), to_integers
+        W, gptq_derivation.rows_by_cholesky(H), TO_INTEGERS
     ):
         w, cost = gptq_derivation.obs_step(w, H_inv, 0, w[0].round().item())
         torch.testing.assert_close(step.W[0, step.column :], w, **CLOSE)
@@ -130,7 +131,7 @@ def test_after_each_column_no_move_of_the_others_could_lower_the_error(seed, n):
     W, X, H = case(seed, width=n)
     spent = 0.0
     for step in gptq_derivation.steps(
-        W, gptq_derivation.rows_by_cholesky(H), to_integers
+        W, gptq_derivation.rows_by_cholesky(H), TO_INTEGERS
     ):
         gradient = (step.W - W) @ H  # half of it
         free = gradient[:, step.column + 1 :]
@@ -144,7 +145,7 @@ def test_each_step_says_what_it_did_and_stays_as_it_was():
     W, _, H = case(0)
     before, given_W = W, W.clone()
     taken = list(
-        gptq_derivation.steps(W, gptq_derivation.rows_by_cholesky(H), to_integers)
+        gptq_derivation.steps(W, gptq_derivation.rows_by_cholesky(H), TO_INTEGERS)
     )
     assert torch.equal(W, given_W)
     assert [step.column for step in taken] == list(range(W.shape[1]))
@@ -159,7 +160,7 @@ def test_inputs_that_are_independent_push_nothing():
     W = case(0)[0]
     H = torch.diag(torch.arange(1.0, 9).double())
     *taken, end = gptq_derivation.steps(
-        W, gptq_derivation.rows_by_elimination(H), to_integers
+        W, gptq_derivation.rows_by_elimination(H), TO_INTEGERS
     )
     assert not any(step.pushed.any() for step in taken)
     assert torch.equal(end.W, W.round())
@@ -171,15 +172,15 @@ def test_the_rulers_of_a_matrix_round_its_columns_to_its_codes(grid, how):
     how = groups.per_group(4) if how == "groups of 4" else how
     W = case(0)[0]
     quantized = rtn.quantize_rtn(W, grid, how)
-    round_column = gptq_derivation.rulers_of(quantized)
+    rulers = gptq_derivation.column_rulers(quantized)
+    assert len(rulers) == W.shape[1]
     W_hat = quantized.dequantize(torch.float64)
     for j in range(W.shape[1]):
-        codes, values = round_column(W[:, j], j)
-        assert torch.equal(codes, quantized.codes[:, j])
-        assert torch.equal(values, W_hat[:, j])
+        assert torch.equal(rulers[j].codes(W[:, j]), quantized.codes[:, j])
+        assert torch.equal(rulers[j].values(quantized.codes[:, j]), W_hat[:, j])
 
 
 def test_a_block_has_at_least_one_column():
     W, _, H = case(0)
     with pytest.raises(ValueError, match="block is 0; choose a number of columns"):
-        gptq_derivation.lazy_batches(W, H, to_integers, 0)
+        gptq_derivation.lazy_batches(W, H, TO_INTEGERS, 0)

@@ -310,11 +310,11 @@ def test_quantize_is_scale_and_zero_then_quantize_with():
         assert torch.equal(made.codes, rtn.quantize_rtn(W, grid, per_group(8)).codes)
 
 
-def test_fake_quantize_and_dequantize_are_the_way_through_codes():
+def test_fake_quantize_is_the_way_through_codes_and_back():
     W = weights()
     q = rtn.quantize_rtn(W, NF4)
-    assert torch.equal(rtn.fake_quantize(W, NF4), rtn.dequantize(q))
-    assert rtn.dequantize(q, torch.bfloat16).dtype == torch.bfloat16
+    assert torch.equal(rtn.fake_quantize(W, NF4), q.dequantize())
+    assert rtn.fake_quantize(W.bfloat16(), NF4).dtype == torch.bfloat16
 
 
 # --- every kind of weights has a defined answer ---

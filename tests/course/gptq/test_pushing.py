@@ -20,7 +20,7 @@ def test_every_turn_is_that_of_the_derivation(damping, act_order):
     W, H = correlated()
     pushing = Pushing.of(W, H, grids.zero_point(3), damping=damping,
                          act_order=act_order)  # fmt: skip
-    rulers = gptq_derivation.rulers_of(
+    rulers = gptq_derivation.column_rulers(
         rtn.quantize_rtn(W[:, pushing.order], grids.zero_point(3))
     )
     rows, spent = gptq_derivation.rows_by_cholesky(pushing.H), 0.0

@@ -1,0 +1,104 @@
+"""The ruler: from weights to codes and back, written once.
+
+    codes = clamp(round(w / scale) + zero, low, high)      integer grids
+    w_hat = (codes − zero) · scale
+
+A ruler is a grid, stretched to the weights: `scale` is the length of its steps, `zero`
+the code that stands for 0 (none on symmetric grids and codebooks). Every method of the
+package rounds with `codes` and reads with `values`; what methods differ in is which
+ruler they take, and what the weights are when they come to it.
+
+One `Ruler` serves one group, or many at the same time: scale and zero broadcast against
+the weights. So it fits a single row, a column with a ruler for each of its weights, or
+a whole matrix cut into groups.
+
+    weights (g,)                  scale ()                  one group
+    weights (out,)                scale (out,)              a column: `by_group`
+    weights (rows, n_groups, g)   scale (rows, n_groups, 1) a matrix: `of_groups`
+
+The scale is the one that is *stored*, rounded to fp16 or shorter. Codes are computed
+against it, so that both directions use the same ruler and nothing is lost twice.
+
+Lesson 02 lays one on a row, lesson 03 cuts a matrix into many.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor
+
+from minquant.numerics.grids import Grid, round_to_codes, value
+from minquant.numerics.scales import Scales, scale_values
+
+
+def work_dtype(dtype: torch.dtype) -> torch.dtype:
+    """What the package calculates in: float32, and float64 for float64."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+@dataclass(frozen=True, eq=False)
+class Ruler:
+    """A grid with its scale as stored, and its zero where the grid has one.
+
+    scale: positive, in the dtype to calculate in. zero: whole numbers, or None. Both
+    broadcast against the weights and codes below.
+
+    >>> from minquant.numerics.grids import zero_point
+    >>> ruler = Ruler(torch.tensor(0.5), torch.tensor(3), zero_point(3))
+    >>> codes = ruler.codes(torch.tensor([-1.5, 0.2, 0.3, 9.0]))
+    >>> codes.tolist(), ruler.values(codes).tolist()
+    ([0, 3, 4, 7], [-1.5, 0.0, 0.5, 2.0])
+    """
+
+    scale: Float[Tensor, "*scales"]
+    zero: Integer[Tensor, "*zeros"] | int | None
+    grid: Grid
+
+    @classmethod
+    def of_groups(
+        cls,
+        scales: Scales,
+        zeros: Integer[Tensor, "rows n_groups"] | None,
+        grid: Grid,
+        dtype: torch.dtype = torch.float32,
+    ) -> "Ruler":
+        """The rulers of a matrix, for weights (rows, n_groups, g), as `split` cuts it.
+
+        scales: as stored, (rows, n_groups). dtype: to calculate in.
+        """
+        scale = scale_values(scales).to(dtype)[:, :, None]
+        return cls(scale, None if zeros is None else zeros[:, :, None], grid)
+
+    @classmethod
+    def by_group(
+        cls,
+        scales: Scales,
+        zeros: Integer[Tensor, "rows n_groups"] | None,
+        grid: Grid,
+        dtype: torch.dtype = torch.float32,
+    ) -> list["Ruler"]:
+        """A list with the ruler of each group of columns, for columns (rows,) of it."""
+        scale = scale_values(scales).to(dtype).T.contiguous()  # (n_groups, rows)
+        if zeros is None:
+            return [cls(row, None, grid) for row in scale]
+        return [
+            cls(*rows, grid) for rows in zip(scale, zeros.T.contiguous(), strict=True)
+        ]
+
+    def codes(self, w: Float[Tensor, "*shape"]) -> Integer[Tensor, "*shape"]:
+        """The code of the nearest value to each weight; ties as `round_to_codes`."""
+        return round_to_codes(w / self.scale, self.grid, self.zero)
+
+    def values(self, codes: Integer[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """What codes stand for, in the units of the weights."""
+        return self.stretch(value(codes, self.grid, self.scale.dtype))
+
+    def stretch(self, levels: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Levels of the grid, as they lie at scale 1, moved to where they lie here."""
+        steps = levels if self.zero is None else levels - self.zero
+        return steps * self.scale
+
+    def round(self, w: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Each weight moved to the nearest value of the ruler."""
+        return self.values(self.codes(w))
