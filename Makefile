@@ -10,9 +10,10 @@ PIP := -m pip --disable-pip-version-check
 PYTEST := -m pytest --numprocesses 2 --dist worksteal --durations 12
 NOTEBOOKS := notebooks/build.py
 BENCH ?= import_time widget_latency subject recovered outliers methods qlora_step qlora
+CORE := minquant/numerics/*.py $(addprefix minquant/methods/,rtn.py llm_int8.py smoothquant.py gptq.py awq.py)
 ROOT_MAY := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: help env lab test test-colab notebooks readme bench peers golden lint lock colab archive clean
+.PHONY: help env lab test test-colab notebooks readme bench peers golden lint core lock colab archive clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 20
@@ -73,10 +74,14 @@ peers: .venv-peers/.ready  ## measure beside what others wrote: make peers ON=--
 golden: .venv-peers/.ready  ## write tests/golden anew: what the peers make of our layers
 	OMP_NUM_THREADS=1 $(PEERS)/python tests/golden/make.py
 
-lint: env  ## ruff: style and format
+lint: env  ## style, format, types, and which room imports which
 	$(BIN)/ruff check .
 	$(BIN)/ruff check --line-length 76 notebooks/*.ipynb
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
+
+core:  ## count the lines of the evening core: numerics and five methods
+	@cat $(CORE) | wc -l
 
 # An empty environment takes the newest versions that pyproject.toml admits beside TORCH
 # and the TRITON that TORCH's CUDA build asks for. On Linux, and where pip gives the CPU

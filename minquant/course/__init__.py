@@ -1,1 +1,1 @@
-"""course."""
+"""Course: what exists for the lessons. See README.md beside this file."""

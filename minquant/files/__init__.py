@@ -1,1 +1,1 @@
-"""files."""
+"""Files: formats on disk. See README.md beside this file."""

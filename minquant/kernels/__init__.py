@@ -1,1 +1,1 @@
-"""kernels."""
+"""Kernels: products from packed codes. See README.md beside this file."""

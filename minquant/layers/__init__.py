@@ -1,1 +1,1 @@
-"""layers."""
+"""Layers: torch modules that keep codes. See README.md beside this file."""

@@ -1,1 +1,1 @@
-"""measure."""
+"""Measure: what did quantizing cost? See README.md beside this file."""

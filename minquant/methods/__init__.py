@@ -1,1 +1,1 @@
-"""methods."""
+"""Methods: ways to quantize one matrix. See README.md beside this file."""

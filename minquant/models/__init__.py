@@ -1,1 +1,1 @@
-"""models."""
+"""Models: whole models. See README.md beside this file."""

@@ -1,1 +1,1 @@
-"""numerics."""
+"""Numerics: from weights to codes and back. See README.md beside this file."""

@@ -1,1 +1,1 @@
-"""serving."""
+"""Serving: hand a model on. See README.md beside this file."""

@@ -1,1 +1,1 @@
-"""training."""
+"""Training: teach a quantized model. See README.md beside this file."""

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import minquant as mq
+from minquant.numerics.bits import pack
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "minquant"
@@ -134,6 +135,4 @@ def test_the_stamps_find_every_module():
 
 def test_shapes_are_types_while_tests_run():
     with pytest.raises(Exception, match="type-check"):
-        mq.quantize_with(
-            torch.ones(2, 8), torch.ones(1), None, mq.absmax(4), mq.PER_TENSOR
-        )
+        pack(torch.ones(8), 4)  # floats, where whole numbers are asked for

@@ -1,1 +1,1 @@
-"""capstone."""
+"""Lesson 12: a real model."""

@@ -1,1 +1,1 @@
-"""damage."""
+"""Lesson 04: measuring the damage."""

@@ -1,1 +1,1 @@
-"""drawing."""
+"""What several lessons draw, and what they draw it with."""

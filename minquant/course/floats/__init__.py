@@ -1,1 +1,1 @@
-"""floats."""
+"""Lesson 01: numbers are bits."""

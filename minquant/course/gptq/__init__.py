@@ -1,1 +1,1 @@
-"""gptq."""
+"""Lesson 06: GPTQ."""

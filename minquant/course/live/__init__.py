@@ -1,1 +1,1 @@
-"""live."""
+"""Pictures that move: controls, and the dashboard that shows them."""

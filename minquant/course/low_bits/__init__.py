@@ -1,1 +1,1 @@
-"""low_bits."""
+"""Lesson 11: how low can you go?"""

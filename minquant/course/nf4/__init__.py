@@ -1,1 +1,1 @@
-"""nf4."""
+"""Lesson 08: NF4 and double quantization."""

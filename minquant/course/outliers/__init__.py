@@ -1,1 +1,1 @@
-"""outliers."""
+"""Lesson 05: outliers, LLM.int8() and SmoothQuant."""

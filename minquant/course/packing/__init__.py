@@ -1,1 +1,1 @@
-"""packing."""
+"""Lesson 10: packing and the Triton kernel."""

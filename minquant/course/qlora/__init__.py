@@ -1,1 +1,1 @@
-"""qlora."""
+"""Lesson 09: QLoRA."""

@@ -1,1 +1,1 @@
-"""rounding."""
+"""Lesson 02: rounding."""

@@ -1,1 +1,1 @@
-"""rulers."""
+"""Lesson 03: many short rulers."""

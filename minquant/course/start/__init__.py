@@ -1,1 +1,1 @@
-"""start."""
+"""Lesson 00: start here."""

@@ -1,0 +1,79 @@
+"""HQQ: move each zero-point so that a few large errors do not decide where it lies.
+
+Unlike RTN, whose zero-point is wherever the smallest weight puts it, HQQ looks for the
+zero-point that leaves the least error. Unlike GPTQ and AWQ it needs no inputs: a matrix
+takes a second, and there is no calibration text to choose. It measures the error of the
+weights, but not by squares, which a few outliers decide:
+
+    minimise over the zero   Σ |W − W_hat|^p            p = 0.7: large errors count less
+
+That has no formula, so the error is split in two, E for the few large ones, and the
+two halves are solved in turn ("half-quadratic" splitting; Badri and Shaji 2023):
+
+    codes = round(W / scale + zero)                      round with the zero of now
+    E     = shrink(W − W_hat)                            errors that are large stay in E
+    zero  = mean over the group of  codes − (W − E) / scale
+
+`shrink` takes |e|^(p − 1) / β off each error and leaves 0 where it was smaller; β grows
+by 1 % a round, so that E ends up holding the true error. The zero is not rounded to a
+whole number: it is stored in 16 bits, so groups of 64 take 4 + 32 / 64 = 4.5 bits.
+
+What is left out: the same search for the scale. Lesson 03 compares it with clipping.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from minquant.methods.rtn import floats, scale_and_zero
+from minquant.numerics.grids import Grid
+from minquant.numerics.groups import Granularity, join, per_group, split
+from minquant.numerics.ruler import Ruler
+from minquant.numerics.tensor import QuantizedTensor
+
+
+def quantize_hqq(
+    W: Float[Tensor, "out in"],
+    grid: Grid,
+    granularity: Granularity = per_group(64),  # noqa: B008  a constant
+    *,
+    p: float = 0.7,
+    beta: float = 10.0,
+    rounds: int = 20,
+    scale_dtype: torch.dtype = torch.float16,
+) -> QuantizedTensor:
+    """W on the zero-points that leave the least Σ |W − W_hat|^p; scales as in RTN.
+
+    grid: `zero_point(bits)`. p, beta, rounds: as the module says; the defaults are those
+    of the authors' program. scale_dtype: how scales and zeros are stored.
+
+    Raises ValueError if the grid has no zeros, or p is not between 0 and 1; and as
+    `quantize_rtn` does.
+
+    >>> from minquant.numerics.grids import zero_point
+    >>> W = torch.tensor([[0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 2.0]])
+    >>> quantize_hqq(W, zero_point(2), per_group(8)).zeros.dtype
+    torch.float16
+    """
+    if not grid.has_zeros:
+        raise ValueError(f"grid is {grid.name}, which has no zeros; take zero_point")
+    if not 0 < p < 1:
+        raise ValueError(f"p is {p}; choose a number between 0 and 1, often 0.7")
+    groups = split(floats(W), granularity)  # (rows, n_groups, g)
+    scales, _ = scale_and_zero(groups, grid, scale_dtype=scale_dtype)
+    steps = scales.to(groups.dtype)
+    zeros = (-groups.amin(-1).clamp(max=0) / steps).to(scale_dtype)
+    best, least = zeros, torch.full_like(steps, torch.inf)
+    for _ in range(rounds):
+        ruler = Ruler.of_groups(scales, zeros, grid, groups.dtype)
+        codes = ruler.codes(groups)
+        error = groups - ruler.values(codes)
+        loss = error.abs().pow(p).sum(-1)
+        best, least = torch.where(loss < least, zeros, best), loss.minimum(least)
+        large = error.sign() * (error.abs() - error.abs().pow(p - 1) / beta).clamp(
+            min=0
+        )
+        beta *= 1.01
+        zeros = (codes - (groups - large) / steps[:, :, None]).mean(-1).to(scale_dtype)
+    codes = Ruler.of_groups(scales, best, grid, groups.dtype).codes(groups)
+    return QuantizedTensor(join(codes, tuple(W.shape)), scales, best, grid, granularity)
