@@ -1,1 +1,1 @@
-"""files."""
+"""Formats on disk that know tensors, and no models."""

@@ -188,8 +188,8 @@ def test_fp32_scales_are_used_as_they_are():
 
 
 HEADER = """import triton
-from minquant.kernels import _add_product, _as_floats, _steps, _zeros_at
-from minquant.kernels import constexpr, no_type_check, tensor, tl
+from minquant.kernels.triton_kernels import _add_product, _as_floats, _steps, _zeros_at
+from minquant.kernels.triton_kernels import constexpr, no_type_check, tensor, tl
 
 
 """
