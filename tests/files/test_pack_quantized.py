@@ -1,4 +1,4 @@
-"""Matrices in another program's words: by hand, there and back, and read by it."""
+"""Matrices in another format: by hand, there and back, read by other programs."""
 
 from dataclasses import replace
 
@@ -126,7 +126,7 @@ def test_4_bits_in_groups_of_16_take_5_bits_on_disk():
         (rounded(scale_dtype=torch.float32), "scale_dtype=torch.float16"),
     ],
 )
-def test_what_the_format_has_no_word_for_is_refused_with_the_mend(quantized, words):
+def test_what_the_format_cannot_store_is_refused_with_advice(quantized, words):
     with pytest.raises(ValueError, match=words):
         tensors_of(quantized)
 
@@ -169,8 +169,10 @@ def test_what_is_described_is_what_is_read():
     config = quantization_config(report, [*report, "lm_head"])
     assert config["ignore"] == ["lm_head"]
     assert {name: bits_by_layer(config)(name) for name in report} == {
-        "a.q": 4, "a.k": 8, "b.q": 4,
-    }  # fmt: skip
+        "a.q": 4,
+        "a.k": 8,
+        "b.q": 4,
+    }
     with pytest.raises(ValueError, match="no group for lm_head"):
         bits_by_layer(config)("lm_head")
     one = quantization_config({"a.q": rounded(8)}, ["a.q"])

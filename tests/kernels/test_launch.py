@@ -85,7 +85,7 @@ def test_without_triton_it_says_so(monkeypatch):
 
 
 def test_the_module_works_where_triton_is_absent():
-    """A finder that knows no triton stands for a machine without it."""
+    """None in sys.modules makes the import fail, as on a machine without triton."""
     code = """
 import sys, torch
 sys.modules["triton"] = None

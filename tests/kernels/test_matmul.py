@@ -141,7 +141,7 @@ def test_a_gradient_in_16_bits_is_as_exact_as_y(dtype):
     assert X.grad.dtype == dtype and apart <= WITHIN[dtype]
 
 
-def test_what_does_not_fit_or_serve_is_refused_with_the_mend(monkeypatch):
+def test_what_does_not_fit_or_serve_is_refused_with_advice(monkeypatch):
     packed = packed_of()
     with pytest.raises(
         ValueError, match=r"X has shape \(2, 95\), packed has in_features 96"

@@ -1,4 +1,4 @@
-"""The fastest plan is found, kept, and taken from then on; a CPU goes by our clock."""
+"""The fastest plan is found, kept, and used. On a CPU a made-up clock times them."""
 
 import functools
 import itertools
@@ -16,7 +16,7 @@ from minquant.numerics import grids, groups
 
 @pytest.fixture(autouse=True)
 def _untuned(monkeypatch):
-    """Nothing is tuned before a test, and nothing stays so after it."""
+    """No plan is tuned before a test, and none stays after it."""
     monkeypatch.setattr(launch, "TUNED", {})
 
 
@@ -35,13 +35,13 @@ def X_of(tokens):
 
 
 def clock(seconds):
-    """A timer that says these times, one after the other, and then a long one."""
+    """A timer that gives these seconds, one after the other, then always 9."""
     times = itertools.chain(seconds, itertools.repeat(9.0))
     return lambda run: next(times)
 
 
 def taken(monkeypatch, tokens):
-    """The plan that a product of so many tokens runs by."""
+    """The plan that a product of so many tokens uses."""
     seen = []
     monkeypatch.setattr(launch, "_launch", lambda by, *rest: seen.append(by))
     launch.product(X_of(tokens), packed())

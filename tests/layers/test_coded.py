@@ -49,7 +49,7 @@ every_quant = pytest.mark.parametrize("kind", ["words", "stream", "nf4"])
 
 
 class Largest(TorchDispatchMode):
-    """The most numbers of any float tensor that an operation made."""
+    """Records the size of the largest float tensor that an operation made."""
 
     def __init__(self):
         super().__init__()
@@ -213,7 +213,7 @@ def test_a_cast_by_type_reaches_no_buffer_either(kind):
 def test_parts_of_a_gradient_are_added_up_in_fp32_where_products_are_in_16_bits(
     dtype, monkeypatch
 ):
-    """On a GPU products are, and a large matrix comes in hundreds of parts."""
+    """As on a GPU, where a large matrix comes in hundreds of parts."""
     monkeypatch.setattr(frozen_product, "work_dtype", lambda X: X.dtype)
     monkeypatch.setattr(packed_words, "row_slices", one_by_one)
     layer = QuantLinear(int4(weights(1024)), layout="words")

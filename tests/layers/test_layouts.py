@@ -1,4 +1,4 @@
-"""Words or stream: which is taken, and that a header says all that is needed."""
+"""Words or stream: which is taken, and that a form says all that is needed."""
 
 import json
 from dataclasses import replace
