@@ -9,7 +9,7 @@ and what does its file say? `answers` has them by name.
 
 The last two are written out in full, short enough to be written by hand; the package's
 own, which also say why or refuse what they cannot read, are `choice.choose` and
-`pack_quantized.read`.
+`pack_quantized.quantized_tensor`.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from minquant.files.pack_quantized import PACKED, read, widths
+from minquant.files.pack_quantized import PACKED, bits_by_layer, quantized_tensor
 from minquant.models.linear_layers import Report
 from minquant.models.packed_model import pack_
 
@@ -30,7 +30,7 @@ def load_exported_(model: M, folder: str | Path) -> M:
     then the model is as it was.
     """
     folder = Path(folder)
-    bits = widths(_config(folder))
+    bits = bits_by_layer(_config(folder))
     tensors: dict[str, Tensor] = {}
     for file in sorted(folder.glob("*.safetensors")):
         tensors |= load_file(file)
@@ -39,7 +39,7 @@ def load_exported_(model: M, folder: str | Path) -> M:
         name = key.removesuffix(f".{PACKED}")
         mine = [k for k in tensors if k.startswith(f"{name}.weight")]
         parts[name] = {k.removeprefix(f"{name}."): tensors.pop(k) for k in mine}
-    report = {name: read(found, bits(name)) for name, found in parts.items()}
+    report = {n: quantized_tensor(part, bits(n)) for n, part in parts.items()}
     _check_fit(model, report, tensors, folder)
     model.load_state_dict(tensors, strict=False)
     return pack_(model, report)

@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from minquant.files.pack_quantized import described, stored
+from minquant.files.pack_quantized import quantization_config, tensors_of
 from minquant.layers.coded import CodedLinear
 from minquant.models.linear_layers import Report
 
@@ -62,7 +62,7 @@ def export(
     tensors = dict(_numbers(model, report, dtype))
     for name, quantized in report.items():
         try:
-            parts = stored(quantized, dtype)
+            parts = tensors_of(quantized, dtype)
         except ValueError as problem:
             raise ValueError(f"report has {name}, whose {problem}") from problem
         tensors |= {f"{name}.{part}": tensor for part, tensor in parts.items()}
@@ -70,7 +70,7 @@ def export(
     config.architectures = config.architectures or [type(model).__name__]
     config.dtype = dtype
     linear = [n for n, layer in model.named_modules() if isinstance(layer, LINEAR)]
-    config.quantization_config = described(report, linear)
+    config.quantization_config = quantization_config(report, linear)
     folder.parent.mkdir(parents=True, exist_ok=True)
     place = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:

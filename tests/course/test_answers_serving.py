@@ -116,7 +116,8 @@ def test_a_layer_by_hand():
 def test_a_layer_is_the_one_that_the_package_reads(out, n_groups, g, seed):
     W = torch.randn(out, n_groups * g, generator=torch.Generator().manual_seed(seed))
     cut = groups.per_group(g) if n_groups > 1 else groups.PER_CHANNEL
-    parts = pack_quantized.stored(rtn.quantize_rtn(W, grids.symmetric_full(4), cut))
+    quantized = rtn.quantize_rtn(W, grids.symmetric_full(4), cut)
+    parts = pack_quantized.tensors_of(quantized)
     packed, scales, shape = (parts[name] for name in pack_quantized.PARTS)
     W_hat = read_layer(packed, scales, shape.tolist())
-    assert torch.equal(W_hat, pack_quantized.read(parts, 4).dequantize())
+    assert torch.equal(W_hat, pack_quantized.quantized_tensor(parts, 4).dequantize())
