@@ -34,53 +34,55 @@ from functools import cached_property
 from textwrap import dedent
 from typing import Any
 
-from minquant.course.awq import checks_salience
-from minquant.course.awq.checks_salience import awq_scales, fold_scales, salient_columns
-from minquant.course.capstone import checks_choice, checks_serving
+from minquant.course.awq import exercises as checks_salience
+from minquant.course.awq.exercises import awq_scales, fold_scales, salient_columns
+from minquant.course.capstone import checks_choice
+from minquant.course.capstone import exercises as checks_serving
 from minquant.course.capstone.checks_choice import choose
-from minquant.course.capstone.checks_serving import cache_bytes, read_layer
-from minquant.course.damage import checks_measuring
-from minquant.course.damage.checks_measuring import flips, paired_interval, perplexity
+from minquant.course.capstone.exercises import cache_bytes, read_layer
+from minquant.course.damage import exercises as checks_measuring
+from minquant.course.damage.exercises import flips, paired_interval, perplexity
 from minquant.course.exercises import Exercise
-from minquant.course.gptq import checks_pushing
-from minquant.course.gptq.checks_pushing import eliminate, gptq_columns, obs_push
-from minquant.course.low_bits import checks_low_bits
-from minquant.course.low_bits.checks_low_bits import assign_bits, latent_step, ternary
-from minquant.course.nf4 import checks_codebooks
-from minquant.course.nf4.checks_codebooks import nearest_level, nf4_bytes, nf4_levels
-from minquant.course.outliers import checks_outliers
-from minquant.course.outliers.checks_outliers import (
+from minquant.course.gptq import exercises as checks_pushing
+from minquant.course.gptq.exercises import eliminate, gptq_columns, obs_push
+from minquant.course.low_bits import exercises as checks_low_bits
+from minquant.course.low_bits.exercises import assign_bits, latent_step, ternary
+from minquant.course.nf4 import exercises as checks_codebooks
+from minquant.course.nf4.exercises import nearest_level, nf4_bytes, nf4_levels
+from minquant.course.outliers import exercises as checks_outliers
+from minquant.course.outliers.exercises import (
     outlier_columns,
     smoothing_scales,
     vector_wise,
 )
-from minquant.course.packing import checks_packing
-from minquant.course.packing.checks_packing import (
+from minquant.course.packing import exercises as checks_packing
+from minquant.course.packing.exercises import (
     crossover,
     pack_nibbles,
     unpack_nibbles,
 )
-from minquant.course.qlora import checks_adapters
-from minquant.course.qlora.checks_adapters import (
+from minquant.course.qlora import exercises as checks_adapters
+from minquant.course.qlora.exercises import (
     lora_forward,
     lora_gradients,
     qlora_bytes,
 )
-from minquant.course.rounding import checks_rounding, checks_zero_point
+from minquant.course.rounding import checks_rounding
+from minquant.course.rounding import exercises as checks_zero_point
 from minquant.course.rounding.checks_rounding import absmax_row
-from minquant.course.rounding.checks_zero_point import (
+from minquant.course.rounding.exercises import (
     dequantize,
     quantize_zero_point,
     scale_and_zero,
 )
-from minquant.course.rulers import checks_rulers
-from minquant.course.rulers.checks_rulers import (
+from minquant.course.rulers import exercises as checks_rulers
+from minquant.course.rulers.exercises import (
     absmax_groups,
     best_clip,
     bits_per_weight,
 )
-from minquant.course.start import checks_storing
-from minquant.course.start.checks_storing import (
+from minquant.course.start import exercises as checks_storing
+from minquant.course.start.exercises import (
     decode_float,
     gap,
     megabytes,

@@ -14,7 +14,7 @@ from operator import itemgetter
 from typing import Any
 
 from minquant.course import answers_serving
-from minquant.course.capstone.checks_serving import Raising
+from minquant.course.capstone.exercises import Raising
 from minquant.course.exercises import Verdict
 from minquant.planning import choice
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from minquant.course import answers_serving
-from minquant.course.capstone.checks_serving import EXERCISES, cache_bytes, read_layer
+from minquant.course.capstone.exercises import EXERCISES, cache_bytes, read_layer
 
 
 def cache(layers, kv_heads, head_size, tokens, bits=16):
