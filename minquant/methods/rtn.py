@@ -62,7 +62,7 @@ def quantize_rtn(
     or rounds to 0 in `scale_dtype`.
 
     >>> from minquant.numerics.grids import absmax
-    >>> q = quantize(torch.tensor([[-0.7, 0.1, 0.26, 0.35]]), absmax(4))
+    >>> q = quantize_rtn(torch.tensor([[-0.7, 0.1, 0.26, 0.35]]), absmax(4))
     >>> q.codes
     tensor([[-7,  1,  3,  4]], dtype=torch.int8)
     """
@@ -112,7 +112,7 @@ def fake_quantize(
     scale_dtype: ScaleType = torch.float16,
 ) -> Float[Tensor, "out in"]:
     """W to codes and back, in W's dtype: what a model computes with. As `quantize`."""
-    made = quantize(W, grid, granularity, clip=clip, scale_dtype=scale_dtype)
+    made = quantize_rtn(W, grid, granularity, clip=clip, scale_dtype=scale_dtype)
     return made.dequantize(W.dtype)
 
 
