@@ -1,6 +1,11 @@
-"""Exercises of lesson 11: three values, a latent weight, and a width for each layer.
+"""Exercises of lesson 11: three ways down to few bits.
 
-Each mistake is a function that is wrong in one way; `exercises` says how it is used.
+    ternary        codes −1, 0, 1 of each row, and its mean |w|
+    latent_step    one step of gradient descent, straight through the rounding
+    assign_bits    a width for each layer: the most nats saved per byte first
+
+In every case the weights stay away from the border between two codes, and the best
+purchase is clearly better than the next, so the order of sums does not matter.
 """
 
 from __future__ import annotations
@@ -8,19 +13,32 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from math import inf
+from typing import NamedTuple
 
 import torch
+from jaxtyping import Float, Int, Integer
 from torch import Tensor
 
-from minquant.course import answers_low_bits
-from minquant.course.exercises import Exercise
+from minquant.course.exercises import Exercise, normal
 from minquant.methods import rtn
+from minquant.numerics.grids import TERNARY
 from minquant.planning import mixed_precision
+from minquant.planning.mixed_precision import Cost, Costs, assign_greedy
 from minquant.training.qat import straight_through
 
 HAND = torch.tensor([[0.9, -0.2, 0.4, -2.5], [0.05, 0.25, -0.33, -0.22]])
-SPREAD = torch.randn(4, 64, generator=torch.Generator().manual_seed(0))
-SPREAD *= torch.tensor([[0.02], [0.2], [0.02], [0.04]])
+SPREAD = normal(4, 64, seed=0) * torch.tensor([[0.02], [0.2], [0.02], [0.04]])
+
+
+# --- ternary ---
+
+
+def ternary(
+    W: Float[Tensor, "out in"],
+) -> tuple[Integer[Tensor, "out in"], Float[Tensor, "out 1"]]:
+    """Codes −1, 0, 1 and a scale for each row, kept in float32."""
+    quantized = rtn.quantize_rtn(W, TERNARY, scale_dtype=torch.float32)
+    return quantized.codes, quantized.scales
 
 
 def _absmean(W: Tensor) -> Tensor:
@@ -28,7 +46,7 @@ def _absmean(W: Tensor) -> Tensor:
 
 
 def _rounded(W: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """Codes on a ruler that may be the wrong one, and the ruler."""
+    """Codes on a scale that may be the wrong one, and the scale."""
     return (W / scale).round().clamp(-1, 1), scale
 
 
@@ -37,11 +55,11 @@ def _beyond(W: Tensor, border: float) -> tuple[Tensor, Tensor]:
     return W.sign() * (W.abs() > border * _absmean(W)), _absmean(W)
 
 
-ternary = Exercise(
+check_ternary = Exercise(
     name="ternary",
     task="ternary(W) gives codes (out, in), the integers −1, 0 and 1, and scales "
     "(out, 1), the mean |w| of each row",
-    answer=answers_low_bits.ternary,
+    answer=ternary,
     cases={
         "two rows by hand": (HAND,),
         "4 × 64 weights, one row ten times as large": (SPREAD,),
@@ -78,12 +96,21 @@ ternary = Exercise(
         ),
     },
     outputs=("codes", "scales"),
-    shows=(answers_low_bits.ternary, rtn.quantize_rtn),
+    shows=(ternary, rtn.quantize_rtn),
 )
 
 
-SLOPES = torch.randn(4, 64, generator=torch.Generator().manual_seed(1))
-HAND_G = torch.tensor([[1.0, -2.0, 0.5, 1.0], [0.5, -1.0, 2.0, 1.0]])
+# --- latent_step ---
+
+
+def latent_step(
+    W: Float[Tensor, "out in"], G: Float[Tensor, "out in"], rate: float
+) -> tuple[Float[Tensor, "out in"], Integer[Tensor, "out in"]]:
+    """The latent W after a step, where G is dL/dW_hat, and the codes it then has."""
+    latent = W.clone().requires_grad_()
+    straight_through(latent, TERNARY).backward(G)  # latent.grad is now G
+    latent = latent.detach() - rate * latent.grad
+    return latent, ternary(latent)[0]
 
 
 def _codes(W: Tensor) -> Tensor:
@@ -94,15 +121,18 @@ def _on_grid(W: Tensor) -> Tensor:
     return _codes(W) * _absmean(W)
 
 
-def _moved(W: Tensor) -> tuple[Tensor, Tensor]:
+def _with_codes(W: Tensor) -> tuple[Tensor, Tensor]:
     return W, _codes(W)
 
 
-latent_step = Exercise(
+SLOPES = normal(4, 64, seed=1)
+HAND_G = torch.tensor([[1.0, -2.0, 0.5, 1.0], [0.5, -1.0, 2.0, 1.0]])
+
+check_latent_step = Exercise(
     name="latent_step",
     task="latent_step(W, G, rate) gives the latent W after one step, and its codes, "
     "both (out, in); G is dL/dW_hat",
-    answer=answers_low_bits.latent_step,
+    answer=latent_step,
     cases={
         "two rows by hand": (HAND, HAND_G, 0.1),
         "a small step, after which no code has changed": (HAND, HAND_G, 1e-3),
@@ -110,24 +140,28 @@ latent_step = Exercise(
     },
     mistakes={
         "the step starts from W_hat; it starts from the latent W": (
-            lambda W, G, rate: _moved(_on_grid(W) - rate * G)
+            lambda W, G, rate: _with_codes(_on_grid(W) - rate * G)
         ),
         "the codes are those of the old W": lambda W, G, r: (W - r * G, _codes(W)),
-        "the new codes are on the old W's scale; take the mean |w| anew": (
+        "the new codes are on the old W's scale; take the mean of the new |w|": (
             lambda W, G, rate: (W - rate * G, _rounded(W - rate * G, _absmean(W))[0])
         ),
-        "the step goes uphill; subtract rate · G": lambda W, G, r: _moved(W + r * G),
-        "the rate is forgotten": lambda W, G, r: _moved(W - G),
+        "the step goes uphill; subtract rate · G": (
+            lambda W, G, rate: _with_codes(W + rate * G)
+        ),
+        "the rate is forgotten": lambda W, G, rate: _with_codes(W - G),
         "G is multiplied by the scale; it goes straight through, as it is": (
-            lambda W, G, rate: _moved(W - rate * G * _absmean(W))
+            lambda W, G, rate: _with_codes(W - rate * G * _absmean(W))
         ),
         "G is blocked where the code is 0; it goes straight through, to all weights": (
-            lambda W, G, rate: _moved(W - rate * G * _codes(W).abs())
+            lambda W, G, rate: _with_codes(W - rate * G * _codes(W).abs())
         ),
         "G is blocked where |w| is beyond the scale; here it goes to all weights": (
-            lambda W, G, rate: _moved(W - rate * G * (W.abs() <= _absmean(W)))
+            lambda W, G, rate: _with_codes(W - rate * G * (W.abs() <= _absmean(W)))
         ),
-        "W has not moved; take the staircase for a line": lambda W, G, r: _moved(W),
+        "W has not moved: the slope of round() is 0; let G straight through": (
+            lambda W, G, rate: _with_codes(W)
+        ),
         "the new latent is rounded; keep it in full precision": (
             lambda W, G, rate: (_on_grid(W - rate * G), _codes(W - rate * G))
         ),
@@ -136,14 +170,73 @@ latent_step = Exercise(
         ),
     },
     outputs=("the new W", "codes"),
-    shows=(answers_low_bits.latent_step, answers_low_bits.ternary, straight_through),
+    shows=(latent_step, ternary, straight_through),
 )
 
 
-def _tables(sizes: list, nats: list, budget: int) -> tuple[Tensor, Tensor, int]:
-    """Layers of so many bytes per bit, at 2, 3, 4 and perhaps 8 bits."""
-    widths = torch.tensor([2, 3, 4, 8][: len(nats[0])])
-    return torch.outer(torch.tensor(sizes), widths), torch.tensor(nats), budget
+# --- assign_bits ---
+
+
+def assign_bits(
+    nbytes: Integer[Tensor, "layers widths"],
+    nats: Float[Tensor, "layers widths"],
+    budget: int,
+) -> Int[Tensor, " layers"]:
+    """The column of each layer's width, by greedy purchases."""
+    chosen = assign_greedy(_costs(nbytes, nats), budget)
+    return torch.tensor(list(chosen.values()))
+
+
+def _costs(
+    nbytes: Integer[Tensor, "layers widths"], nats: Float[Tensor, "layers widths"]
+) -> Costs:
+    """Two tables as `mixed_precision` takes them: layers by row, widths by column."""
+    costs: dict[str, dict[float, Cost]] = {}
+    for layer, (sizes, harms) in enumerate(zip(nbytes, nats, strict=True)):
+        pairs = zip(sizes.tolist(), harms.tolist(), strict=True)
+        costs[str(layer)] = {column: Cost(*pair) for column, pair in enumerate(pairs)}
+    return costs
+
+
+class _Offer(NamedTuple):
+    """A wider column for one layer.
+
+    saved, added: the nats that it saves and the bytes that it adds. price: the bytes
+    that it takes from what is left; it differs from added only where that is counted
+    from column 0. nbytes: all bytes of the new column.
+    """
+
+    layer: int
+    now: int
+    column: int
+    saved: float
+    added: int
+    price: int
+    nbytes: int
+
+
+def _offers(
+    nbytes: list[list[int]],
+    nats: list[list[float]],
+    chosen: list[int],
+    from_first: bool = False,
+) -> list[_Offer]:
+    """All wider columns of all layers, which are in the chosen ones now.
+
+    from_first: whether saved and added are counted from column 0.
+    """
+    offers = []
+    for layer, now in enumerate(chosen):
+        sizes, harms = nbytes[layer], nats[layer]
+        start = 0 if from_first else now
+        for column in range(now + 1, len(sizes)):
+            saved = harms[start] - harms[column]
+            added = sizes[column] - sizes[start]
+            price = sizes[column] - sizes[now]
+            offers.append(
+                _Offer(layer, now, column, saved, added, price, sizes[column])
+            )
+    return offers
 
 
 def _bought(
@@ -151,67 +244,91 @@ def _bought(
     nats: Tensor,
     budget: int,
     *,
-    gain: Callable[[float, int, int], float] = lambda saved, more, whole: saved / more,
-    farthest: float = inf,
+    offered: Callable[[_Offer], bool] = lambda offer: offer.saved > 0,
+    worth: Callable[[_Offer], float] = lambda offer: offer.saved / offer.added,
+    from_first: bool = False,
     purchases: float = inf,
-    again: bool = True,
-    beyond: str = "",
-    since_first: bool = False,
-    least: float = 0.0,
+    too_large: str = "skip",
 ) -> Tensor:
-    """The purchases with one part to be made wrong. farthest: columns of one step.
-    beyond: "stop" or "buy" if the best offer does not fit. least: nats to be saved."""
-    size, harm = nbytes.tolist(), nats.tolist()
-    chosen, left = [0] * len(size), budget - sum(row[0] for row in size)
-    while purchases > 0 and left > 0:
-        offers = []
-        for layer, now in enumerate(chosen):
-            start = 0 if since_first else now
-            for to in range(now + 1, len(size[layer])):
-                saved = harm[layer][start] - harm[layer][to]
-                more = size[layer][to] - size[layer][start]
-                price = size[layer][to] - size[layer][now]
-                offered = to - now <= farthest and (again or now == 0)
-                if offered and saved > least and (beyond or price <= left):
-                    worth = gain(saved, more, size[layer][to])
-                    offers.append((worth, price, layer, to))
-        _, price, layer, to = max(offers, default=(0, inf, 0, 0))
-        if price > left and (not offers or beyond == "stop"):
+    """The purchases, in which one part can be made wrong.
+
+    offered: which offers are looked at; of these the one of most worth is bought.
+    purchases: at most so many. too_large: what to do about an offer that does not fit:
+    "skip" it, "stop" when it is the best, or "buy" it all the same.
+    """
+    sizes, harms = nbytes.tolist(), nats.tolist()
+    chosen = [0] * len(sizes)
+    left = budget - sum(row[0] for row in sizes)
+    bought = 0
+    while bought < purchases and left > 0:
+        offers = [o for o in _offers(sizes, harms, chosen, from_first) if offered(o)]
+        if too_large == "skip":
+            offers = [offer for offer in offers if offer.price <= left]
+        if not offers:
             break
-        chosen[layer], left, purchases = to, left - price, purchases - 1
+        best = max(offers, key=worth)
+        if best.price > left and too_large == "stop":
+            break
+        chosen[best.layer] = best.column
+        left -= best.price
+        bought += 1
     return torch.tensor(chosen)
 
 
+def _first_change(offer: _Offer) -> bool:
+    return offer.saved > 0 and offer.now == 0
+
+
+def _next_column(offer: _Offer) -> bool:
+    return offer.saved > 0 and offer.column == offer.now + 1
+
+
 def _all_alike(nbytes: Tensor, nats: Tensor, budget: int) -> Tensor:
-    return torch.full((len(nbytes),), int((nbytes.sum(0) <= budget).sum()) - 1)
+    """The widest column that fits, the same for every layer."""
+    fitting = nbytes.sum(0) <= budget
+    return torch.full((len(nbytes),), int(fitting.sum()) - 1)
 
 
 def _in_order(nbytes: Tensor, nats: Tensor, budget: int) -> Tensor:
     """Each layer in its turn takes the widest that leaves the others their first."""
     left, chosen = budget - int(nbytes[:, 0].sum()), []
-    for row in nbytes:
-        chosen.append(int((row - row[0] <= left).sum()) - 1)
-        left -= int(row[chosen[-1]] - row[0])
+    for sizes in nbytes:
+        fitting = sizes - sizes[0] <= left
+        column = int(fitting.sum()) - 1
+        left -= int(sizes[column] - sizes[0])
+        chosen.append(column)
     return torch.tensor(chosen)
 
 
 def _best_of_all(nbytes: Tensor, nats: Tensor, budget: int) -> Tensor:
-    costs = answers_low_bits.costs_of(nbytes, nats)
-    return torch.tensor([*mixed_precision.assign_exact(costs, budget).values()])
+    chosen = mixed_precision.assign_exact(_costs(nbytes, nats), budget)
+    return torch.tensor(list(chosen.values()))
 
 
-FOUR = [[0.88, 0.13, 0.03, 0.002], [0.61, 0.14, 0.02, 0.001]]
-FOUR += [[1.9, 0.31, 0.044, 0.003], [0.24, 0.05, 0.011, 0.004]]
+def _tables(
+    sizes: list[int], nats: list[list[float]], budget: int
+) -> tuple[Tensor, Tensor, int]:
+    """Layers of so many bytes per bit, at 2, 3, 4 and perhaps 8 bits."""
+    widths = torch.tensor([2, 3, 4, 8][: len(nats[0])])
+    return torch.outer(torch.tensor(sizes), widths), torch.tensor(nats), budget
+
+
 TWO = [[12.0, 7.0, 1.6], [5.0, 2.0, 1.6]]
 THREE = [[4.0, 1.0, 0.3], [20.0, 4.0, 1.0], [3.0, 1.2, 0.4]]
 UNEVEN = [[9.0, 8.7, 1.0, 0.9], [6.0, 2.4, 1.5, 0.2]]
 NOISY = [[9.0, 4.0, 0.5, 0.6], [6.0, 2.0, 1.5, 0.2]]
+FOUR = [
+    [0.88, 0.13, 0.03, 0.002],
+    [0.61, 0.14, 0.02, 0.001],
+    [1.9, 0.31, 0.044, 0.003],
+    [0.24, 0.05, 0.011, 0.004],
+]
 
-assign_bits = Exercise(
+check_assign_bits = Exercise(
     name="assign_bits",
     task="assign_bits(nbytes, nats, budget) gives a column for each layer: from column "
     "0 on, buy the change that saves the most nats per byte, of those that fit",
-    answer=answers_low_bits.assign_bits,
+    answer=assign_bits,
     cases={
         "two layers, one twice as large": _tables([4, 2], TWO, 20),
         "the best change no longer fits, another does": _tables([1, 4, 2], THREE, 20),
@@ -221,31 +338,35 @@ assign_bits = Exercise(
     },
     mistakes={
         "it buys what saves the most nats; divide by the bytes that it adds": (
-            partial(_bought, gain=lambda saved, more, whole: saved)
+            partial(_bought, worth=lambda offer: offer.saved)
         ),
         "it divides by all bytes of the new width; divide by those that it adds": (
-            partial(_bought, gain=lambda saved, more, whole: saved / whole)
+            partial(_bought, worth=lambda offer: offer.saved / offer.nbytes)
         ),
         "it stops at the first change that does not fit; look for the next best": (
-            partial(_bought, beyond="stop")
+            partial(_bought, too_large="stop")
         ),
-        "the last change goes over the budget": partial(_bought, beyond="buy"),
+        "the last change goes over the budget": partial(_bought, too_large="buy"),
         "the budget is for all bytes, those of column 0 too": (
             lambda b, n, budget: _bought(b, n, budget + int(b[:, 0].sum()))
         ),
         "every layer has the same width": _all_alike,
         "the layers are served in their order; let nats per byte decide": _in_order,
         "it buys once; go on while something fits": partial(_bought, purchases=1),
-        "each layer is changed once; change it again": partial(_bought, again=False),
-        "it goes column by column; one may be skipped": partial(_bought, farthest=1),
-        "what is saved is counted from column 0; count from where the layer stands": (
-            partial(_bought, since_first=True)
+        "each layer is changed once; change it again": (
+            partial(_bought, offered=_first_change)
         ),
-        "it buys what saves nothing, or costs nats": partial(_bought, least=-inf),
+        "it goes column by column; one may be skipped": (
+            partial(_bought, offered=_next_column)
+        ),
+        "what is saved is counted from column 0; count from where the layer stands": (
+            partial(_bought, from_first=True)
+        ),
+        "it buys what saves nothing, or costs nats": (
+            partial(_bought, offered=lambda offer: True)
+        ),
         "this is the best of all, better than asked: buy step by step": _best_of_all,
     },
     outputs=("the columns",),
-    shows=(answers_low_bits.assign_bits, mixed_precision.assign_greedy),
+    shows=(assign_bits, mixed_precision.assign_greedy),
 )
-
-EXERCISES = (ternary, latent_step, assign_bits)

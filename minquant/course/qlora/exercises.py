@@ -1,6 +1,10 @@
-"""Exercises of lesson 09: an adapter's output, its gradients, and what a step keeps.
+"""Exercises of lesson 09: what an adapter gives, what it learns from, what it takes.
 
-Each mistake is a function that is wrong in one way; `exercises` says how it is used.
+    lora_forward      Y of a frozen layer with an adapter beside it
+    lora_gradients    dL/dA and dL/dB
+    qlora_bytes       what a step of QLoRA keeps in memory, batch aside
+
+Matrices are float64, so that the order of the products does not matter.
 """
 
 from __future__ import annotations
@@ -9,33 +13,60 @@ from collections.abc import Sequence
 from math import prod
 
 import torch
-from torch import Tensor
+from jaxtyping import Float
+from torch import Tensor, nn
 
-from minquant.course import answers, answers_adapters
-from minquant.course.exercises import Exercise
+from minquant.course.exercises import Exercise, normal
+from minquant.course.nf4.exercises import nf4_bytes
 from minquant.layers import lora
+from minquant.layers.lora import LoraLinear
+from minquant.numerics.bits import packed_bytes
+from minquant.numerics.double_quant import DoubleQuantized
+from minquant.numerics.grids import NF4
 from minquant.planning import budget
-
-
-def _random(*shape: int, seed: int) -> Tensor:
-    made = torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-    return made.double()
+from minquant.planning.budget import FULL, MOMENTS, adapter_numbers
 
 
 def _adapter(n: int, out: int, width: int, rank: int, seed: int) -> tuple[Tensor, ...]:
-    """X, W, A and B; or X, G, A and B with W's place for G."""
+    """X (n, in), W (out, in), A (rank, in) and B (out, rank) in float64."""
     shapes = (n, width), (out, width), (rank, width), (out, rank)
-    return tuple(_random(*s, seed=4 * seed + i) for i, s in enumerate(shapes))
+    return tuple(
+        normal(*shape, seed=4 * seed + i).double() for i, shape in enumerate(shapes)
+    )
 
 
-X, W, A, B = _adapter(5, 6, 8, 2, 1)
-X1, W1, A1, B1 = _adapter(3, 4, 4, 1, 2)
-G, G1 = _random(5, 6, seed=20), _random(3, 4, seed=21)
+X, W, A, B = _adapter(n=5, out=6, width=8, rank=2, seed=1)
+X1, W1, A1, B1 = _adapter(n=3, out=4, width=4, rank=1, seed=2)
+G, G1 = normal(5, 6, seed=20).double(), normal(3, 4, seed=21).double()
 
-lora_forward = Exercise(
+
+def _layer(W: Tensor, A: Tensor, B: Tensor, alpha: float) -> LoraLinear:
+    """A frozen layer with this adapter."""
+    base = nn.Linear(W.shape[1], W.shape[0], bias=False, dtype=W.dtype)
+    base.weight.data = W
+    layer = LoraLinear(base, len(A), alpha, dtype=A.dtype)
+    layer.A.data, layer.B.data = A.clone(), B.clone()
+    return layer
+
+
+# --- lora_forward ---
+
+
+def lora_forward(
+    X: Float[Tensor, "n in"],
+    W: Float[Tensor, "out in"],
+    A: Float[Tensor, "r in"],
+    B: Float[Tensor, "out r"],
+    alpha: float,
+) -> Float[Tensor, "n out"]:
+    """Y of a frozen layer W with the adapter A, B beside it."""
+    return _layer(W, A, B, alpha)(X).detach()
+
+
+check_lora_forward = Exercise(
     name="lora_forward",
     task="lora_forward(X, W, A, B, alpha) gives Y = X Wᵀ + s (X Aᵀ) Bᵀ, s = alpha / r",
-    answer=answers_adapters.lora_forward,
+    answer=lora_forward,
     cases={
         "rank 2, alpha 16": (X, W, A, B, 16.0),
         "rank 1, alpha 3": (X1, W1, A1, B1, 3.0),
@@ -62,18 +93,37 @@ lora_forward = Exercise(
         ),
     },
     outputs=("Y",),
-    shows=(answers_adapters.lora_forward, lora.LoraLinear.forward),
+    shows=(lora_forward, lora.LoraLinear.forward),
 )
 
 
-def _gradients(X: Tensor, G: Tensor, A: Tensor, B: Tensor, s: float) -> tuple:
-    return s * (G @ B).T @ X, s * G.T @ (X @ A.T)
+# --- lora_gradients ---
 
 
-lora_gradients = Exercise(
+def lora_gradients(
+    X: Float[Tensor, "n in"],
+    G: Float[Tensor, "n out"],
+    A: Float[Tensor, "r in"],
+    B: Float[Tensor, "out r"],
+    s: float,
+) -> tuple[Float[Tensor, "r in"], Float[Tensor, "out r"]]:
+    """dL/dA and dL/dB, where G is dL/dY and s = alpha / r. W does not matter."""
+    layer = _layer(B.new_zeros(len(B), A.shape[1]), A, B, s * len(A))
+    layer(X).backward(G)
+    return layer.A.grad, layer.B.grad
+
+
+def _gradients(
+    X: Tensor, G: Tensor, A: Tensor, B: Tensor, s_A: float, s_B: float
+) -> tuple[Tensor, Tensor]:
+    """The gradients, each with its own s."""
+    return s_A * (G @ B).T @ X, s_B * G.T @ (X @ A.T)
+
+
+check_lora_gradients = Exercise(
     name="lora_gradients",
     task="lora_gradients(X, G, A, B, s) gives dL/dA and dL/dB, where G = dL/dY",
-    answer=answers_adapters.lora_gradients,
+    answer=lora_gradients,
     cases={
         "rank 2": (X, G, A, B, 8.0),
         "rank 1": (X1, G1, A1, B1, 3.0),
@@ -81,47 +131,63 @@ lora_gradients = Exercise(
     },
     mistakes={
         "the factor s is missing: it is in the forward pass, so it is in both": (
-            lambda X, G, A, B, s: _gradients(X, G, A, B, 1.0)
+            lambda X, G, A, B, s: _gradients(X, G, A, B, 1.0, 1.0)
         ),
-        "s is missing in dL/dA": lambda X, G, A, B, s: (
-            _gradients(X, G, A, B, 1.0)[0],
-            _gradients(X, G, A, B, s)[1],
-        ),
-        "s is missing in dL/dB": lambda X, G, A, B, s: (
-            _gradients(X, G, A, B, s)[0],
-            _gradients(X, G, A, B, 1.0)[1],
-        ),
-        "s is there twice": lambda X, G, A, B, s: _gradients(X, G, A, B, s * s),
+        "s is missing in dL/dA": lambda X, G, A, B, s: _gradients(X, G, A, B, 1.0, s),
+        "s is missing in dL/dB": lambda X, G, A, B, s: _gradients(X, G, A, B, s, 1.0),
+        "s is there twice": lambda X, G, A, B, s: _gradients(X, G, A, B, s * s, s * s),
         "the sign is the step's; the gradient itself has none": (
-            lambda X, G, A, B, s: _gradients(X, G, A, B, -s)
+            lambda X, G, A, B, s: _gradients(X, G, A, B, -s, -s)
         ),
         "sum over the n rows of X, do not take their mean: G has that already": (
-            lambda X, G, A, B, s: _gradients(X, G, A, B, s / len(X))
+            lambda X, G, A, B, s: _gradients(X, G, A, B, s / len(X), s / len(X))
         ),
     },
     outputs=("dA", "dB"),
-    shows=(answers_adapters.lora_gradients, lora.LoraLinear.forward),
+    shows=(lora_gradients, lora.LoraLinear.forward),
 )
+
+
+# --- qlora_bytes ---
+
+
+def qlora_bytes(shapes: Sequence[tuple[int, int]], rank: int) -> float:
+    """Codes and scales of every matrix (out, in) in NF4, groups of 64, with double
+    quantization; and 16 bytes for each number of an adapter."""
+    named = {str(i): shape for i, shape in enumerate(shapes)}
+    trained = adapter_numbers(named, rank)
+    frozen = 0
+    for out, width in shapes:
+        scales = DoubleQuantized.store(torch.ones(out, width // 64), NF4)
+        frozen += packed_bytes(out * width, NF4.bits) + scales.nbytes
+    return float(frozen + (FULL + FULL + MOMENTS) * trained)
 
 
 def _bytes(
     shapes: Sequence[tuple[int, int]],
     rank: int,
-    each: float = 16,
-    base: float | None = None,
+    *,
+    per_number: float = 16,
+    per_weight: float | None = None,
 ) -> float:
-    """The bytes with one part to be made wrong."""
-    frozen = sum(answers.nf4_bytes(prod(shape), 64) for shape in shapes)
-    frozen = frozen if base is None else base * sum(map(prod, shapes))
-    return frozen + each * rank * sum(map(sum, shapes))
+    """The bytes, in which one part can be made wrong.
+
+    per_number: of the adapters. per_weight: of the frozen matrices.
+    """
+    if per_weight is None:
+        frozen = sum(nf4_bytes(prod(shape), 64) for shape in shapes)
+    else:
+        frozen = per_weight * sum(prod(shape) for shape in shapes)
+    numbers = rank * sum(out + width for out, width in shapes)
+    return frozen + per_number * numbers
 
 
-qlora_bytes = Exercise(
+check_qlora_bytes = Exercise(
     name="qlora_bytes",
     task="qlora_bytes(shapes, rank) gives the bytes of a step of QLoRA, batch aside: "
-    "NF4 with double quantization (answers.nf4_bytes) and fp32 adapters with all that "
-    "training needs",
-    answer=answers_adapters.qlora_bytes,
+    "NF4 with double quantization (lesson 08's nf4_bytes), and fp32 adapters with all "
+    "that training needs",
+    answer=qlora_bytes,
     cases={
         "one matrix, 4096 × 4096, rank 16": ([(4096, 4096)], 16),
         "two, of 128 × 64 and 64 × 128, rank 1": ([(128, 64), (64, 128)], 1),
@@ -131,27 +197,27 @@ qlora_bytes = Exercise(
         ),
     },
     mistakes={
-        "this is without the adapters": lambda s, r: _bytes(s, r, each=0),
+        "this is without the adapters": lambda s, r: _bytes(s, r, per_number=0),
         "these are the adapters alone; the frozen codes take memory too": (
-            lambda s, r: _bytes(s, r, base=0.0)
+            lambda s, r: _bytes(s, r, per_weight=0.0)
         ),
         "A and B take 4 bytes a number, and their gradients too; Adam 8 more": (
-            lambda s, r: _bytes(s, r, each=4)
+            lambda s, r: _bytes(s, r, per_number=4)
         ),
         "4 bytes a number are missing: the gradients, or one of Adam's two moments": (
-            lambda s, r: _bytes(s, r, each=12)
+            lambda s, r: _bytes(s, r, per_number=12)
         ),
-        "Adam's two moments are forgotten": lambda s, r: _bytes(s, r, each=8),
-        "A and B are fp32 already: they need no master besides": (
-            lambda s, r: _bytes(s, r, each=20)
+        "Adam's two moments are forgotten": lambda s, r: _bytes(s, r, per_number=8),
+        "A and B are fp32 already: they need no master copy": (
+            lambda s, r: _bytes(s, r, per_number=20)
         ),
         "the frozen weights have 16 bits here: that is LoRA": (
-            lambda s, r: _bytes(s, r, base=2.0)
+            lambda s, r: _bytes(s, r, per_weight=2.0)
         ),
-        "the scales of the codes are forgotten": lambda s, r: _bytes(s, r, base=0.5),
+        "the scales of the codes are forgotten": (
+            lambda s, r: _bytes(s, r, per_weight=0.5)
+        ),
     },
     outputs=("the bytes",),
-    shows=(answers_adapters.qlora_bytes, budget.adapter_numbers),
+    shows=(qlora_bytes, budget.adapter_numbers),
 )
-
-EXERCISES = (lora_forward, lora_gradients, qlora_bytes)
