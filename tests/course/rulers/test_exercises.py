@@ -1,9 +1,39 @@
-"""Lesson 03: planted mistakes, written as learners write them."""
+"""Lesson 03: answers by hand, and planted mistakes as learners write them."""
 
 import pytest
 import torch
 
 from minquant.course import checks
+from minquant.course.rulers import exercises
+from minquant.methods import rtn
+from minquant.numerics import grids, groups
+
+
+def test_a_scale_of_16_bits_for_128_weights_adds_an_eighth_of_a_bit():
+    assert exercises.bits_per_weight(4, 128) == 4.125
+    assert exercises.bits_per_weight(4, 128, 16, 4) == 4.15625
+
+
+@pytest.mark.parametrize(("bits", "g"), [(2, 16), (4, 64), (8, 32)])
+def test_bits_per_weight_are_those_of_a_quantized_matrix(bits, g):
+    made = rtn.quantize_rtn(
+        torch.randn(64, 64), grids.zero_point(bits), groups.per_group(g)
+    )
+    assert exercises.bits_per_weight(bits, g, 16, bits) == made.bits_per_weight
+
+
+def test_groups_are_rows_of_a_narrower_matrix():
+    W = torch.randn(3, 8)
+    codes, scales = exercises.absmax_groups(W, 4, 4)
+    flat, _ = exercises.absmax_groups(W.reshape(6, 4), 4, 4)
+    assert torch.equal(codes.reshape(6, 4), flat) and scales.shape == (3, 2)
+
+
+def test_one_weight_far_out_is_worth_clipping_and_a_flat_row_is_not():
+    keeps = [1.0, 0.5]
+    flat = torch.linspace(-1, 1, 101)
+    assert exercises.best_clip(flat, 4, keeps) == 1.0
+    assert exercises.best_clip(torch.cat([flat, torch.tensor([2.0])]), 2, keeps) == 0.5
 
 
 def in_groups(W, bits, g, dim=-1, levels=None):

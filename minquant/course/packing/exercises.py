@@ -1,6 +1,11 @@
-"""Exercises of lesson 10: codes into words and out of them; where 4 bits stop paying.
+"""Exercises of lesson 10: codes into words and back; where 4 bits stop paying.
 
-Each mistake is a function that is wrong in one way; `exercises` says how it is used.
+    pack_nibbles      eight codes of 4 bits to an int32
+    unpack_nibbles    the codes again
+    crossover         the tokens at which arithmetic takes as long as reading
+
+Eleven codes leave the second word partly empty, and a last code of 8 or more makes an
+int32 negative: that is where mistakes show.
 """
 
 from __future__ import annotations
@@ -9,13 +14,22 @@ import torch
 from jaxtyping import Int, Integer
 from torch import Tensor
 
-from minquant.course import answers
 from minquant.course.exercises import Exercise
 from minquant.numerics import bits
+from minquant.numerics.bits import pack, unpack
 from minquant.planning.roofline import Machine
 
 CODES = torch.tensor([1, 3, 5, 7, 2, 4, 6, 8, 15, 0, 9, 10, 11, 12, 13, 14])
-RAGGED = torch.tensor([9, 0, 15, 4, 8, 1, 2, 14, 7, 3, 12])
+ELEVEN = torch.tensor([9, 0, 15, 4, 8, 1, 2, 14, 7, 3, 12])  # do not fill two words
+
+
+# --- pack_nibbles ---
+
+
+def pack_nibbles(codes: Integer[Tensor, " n"]) -> Int[Tensor, " words"]:
+    """Eight codes to an int32, the first in its lowest bits; filled up with zeros."""
+    filled = torch.nn.functional.pad(codes, (0, -len(codes) % 8))
+    return pack(filled, 4).view(torch.int32)
 
 
 def _packed(
@@ -27,24 +41,24 @@ def _packed(
     cut: bool = True,
     order: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6, 7),
 ) -> Int[Tensor, " words"]:
-    """Words with one part to be made wrong."""
+    """Words, in which one part can be made wrong. cut: to int32."""
     n = len(codes)
-    codes = codes.long()
-    padded = (
-        torch.nn.functional.pad(codes, (0, -n % 8)) if fill else codes[: n // 8 * 8]
-    )
-    eights = padded.view(-1, 8)[:, list(order)]
-    steps = torch.arange(8).flip(0) if backwards else torch.arange(8)
-    words = (eights << shift * steps).sum(1)
+    if fill:
+        codes = torch.nn.functional.pad(codes.long(), (0, -n % 8))
+    else:
+        codes = codes.long()[: n // 8 * 8]
+    places = torch.arange(7, -1, -1) if backwards else torch.arange(8)
+    eights = codes.view(-1, 8)[:, list(order)]
+    words = (eights << shift * places).sum(1)
     return words.int() if cut else words
 
 
-pack_nibbles = Exercise(
+check_pack_nibbles = Exercise(
     name="pack_nibbles",
     task="pack_nibbles(codes) gives int32 words: code i of each eight in bits 4i to "
     "4i + 3. The last word is filled up with zeros",
-    answer=answers.pack_nibbles,
-    cases={"16 codes, 2 words": (CODES,), "11 codes, 2 words": (RAGGED,)},
+    answer=pack_nibbles,
+    cases={"16 codes, 2 words": (CODES,), "11 codes, 2 words": (ELEVEN,)},
     mistakes={
         "the first code goes into the lowest four bits, not into the highest": (
             lambda c: _packed(c, backwards=True)
@@ -62,8 +76,16 @@ pack_nibbles = Exercise(
         "0 1 2 3 4 5 6 7": lambda c: _packed(c, order=(0, 2, 4, 6, 1, 3, 5, 7)),
     },
     outputs=("the words",),
-    shows=(answers.pack_nibbles, bits.pack),
+    shows=(pack_nibbles, bits.pack),
 )
+
+
+# --- unpack_nibbles ---
+
+
+def unpack_nibbles(words: Int[Tensor, " words"], n: int) -> Integer[Tensor, " n"]:
+    """The n codes that `pack_nibbles` packed."""
+    return unpack(words.view(torch.uint8), 4, (8 * len(words),))[:n]
 
 
 def _unpacked(
@@ -71,29 +93,30 @@ def _unpacked(
     n: int,
     *,
     mask: bool = True,
+    mask_last: bool = True,
     backwards: bool = False,
-    signed: bool = False,
     transposed: bool = False,
     cut: bool = True,
 ) -> Int[Tensor, " n"]:
-    """Codes with one part to be made wrong."""
-    steps = 4 * (torch.arange(8).flip(0) if backwards else torch.arange(8))
-    fields = words.int()[:, None] >> steps  # (words, 8)
+    """Codes, in which one part can be made wrong. cut: to n codes."""
+    places = torch.arange(7, -1, -1) if backwards else torch.arange(8)
+    fields = words.int()[:, None] >> 4 * places  # (words, 8)
     codes = fields & 15 if mask else fields
-    if signed:
+    if not mask_last:
         codes[:, 7] = fields[:, 7]
-    flat = (codes.T if transposed else codes).flatten()
-    return flat[:n] if cut else flat
+    if transposed:
+        codes = codes.T
+    return codes.flatten()[:n] if cut else codes.flatten()
 
 
-unpack_nibbles = Exercise(
+check_unpack_nibbles = Exercise(
     name="unpack_nibbles",
     task="unpack_nibbles(words, n) gives back the n codes 0 … 15 that pack_nibbles put "
     "into int32 words",
-    answer=answers.unpack_nibbles,
+    answer=unpack_nibbles,
     cases={
-        "2 words, 16 codes": (answers.pack_nibbles(CODES), 16),
-        "2 words, 11 codes": (answers.pack_nibbles(RAGGED), 11),
+        "2 words, 16 codes": (pack_nibbles(CODES), 16),
+        "2 words, 11 codes": (pack_nibbles(ELEVEN), 11),
     },
     mistakes={
         "a shift alone lets all higher codes come along: & 15": (
@@ -101,7 +124,7 @@ unpack_nibbles = Exercise(
         ),
         "the last code of a word is negative where the highest bit is 1, because >> "
         "copies the sign of an int32: shift first, then & 15": (
-            lambda w, n: _unpacked(w, n, signed=True)
+            lambda w, n: _unpacked(w, n, mask_last=False)
         ),
         "the lowest four bits are the first code, not the last": (
             lambda w, n: _unpacked(w, n, backwards=True)
@@ -115,15 +138,24 @@ unpack_nibbles = Exercise(
         ),
     },
     outputs=("the codes",),
-    shows=(answers.unpack_nibbles, bits.unpack),
+    shows=(unpack_nibbles, bits.unpack),
 )
 
-crossover = Exercise(
+
+# --- crossover ---
+
+
+def crossover(bits_per_weight: float, bandwidth: float, peak: float) -> float:
+    """Tokens at which reading a weight takes as long as its arithmetic."""
+    return Machine("yours", bandwidth, peak).crossover(bits_per_weight)
+
+
+check_crossover = Exercise(
     name="crossover",
     task="crossover(bits_per_weight, bandwidth, peak) gives the tokens at which "
     "reading a weight (bytes / bandwidth) takes as long as its arithmetic (2 "
     "operations for each token / peak)",
-    answer=answers.crossover,
+    answer=crossover,
     cases={
         "4.125 bits on a T4": (4.125, 320e9, 65e12),
         "16 bits on an H100": (16.0, 3350e9, 989.4e12),
@@ -140,11 +172,9 @@ crossover = Exercise(
         "bits_per_weight is not used; this is the answer for 16 bits": (
             lambda b, w, p: p / w
         ),
-        "the fewer bits, the sooner a weight is read, the fewer tokens: multiply by "
-        "bits": lambda b, w, p: 16 / b * p / w,
+        "with fewer bits a weight is read sooner, so fewer tokens are enough: multiply "
+        "by bits": lambda b, w, p: 16 / b * p / w,
     },
     outputs=("the tokens",),
-    shows=(answers.crossover, Machine.crossover),
+    shows=(crossover, Machine.crossover),
 )
-
-EXERCISES = (pack_nibbles, unpack_nibbles, crossover)

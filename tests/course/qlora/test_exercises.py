@@ -1,8 +1,45 @@
-"""Lesson 09: planted mistakes, written as learners write them."""
+"""Lesson 09: answers beside their equations, and planted mistakes as learners write
+them."""
 
 import pytest
+import torch
 
-from minquant.course import answers, checks
+from minquant.course import checks
+from minquant.course.exercises import normal
+from minquant.course.nf4.exercises import nf4_bytes
+from minquant.course.qlora.exercises import lora_forward, lora_gradients, qlora_bytes
+from minquant.layers.lora import nf4
+
+
+def random(*shape, seed):
+    return normal(*shape, seed=seed).double()
+
+
+X, W = random(5, 8, seed=0), random(6, 8, seed=1)
+A, B = random(2, 8, seed=2), random(6, 2, seed=3)
+
+
+def test_the_forward_pass_is_that_of_the_merged_matrix():
+    merged = W + 16 / 2 * B @ A
+    assert torch.allclose(lora_forward(X, W, A, B, 16.0), X @ merged.T)
+
+
+def test_the_gradients_are_those_of_autograd():
+    a, b = A.clone().requires_grad_(), B.clone().requires_grad_()
+    G = random(5, 6, seed=4)
+    (X @ W.T + 3.0 * X @ a.T @ b.T).backward(G)
+    dA, dB = lora_gradients(X, G, A, B, 3.0)
+    assert torch.allclose(dA, a.grad) and torch.allclose(dB, b.grad)
+
+
+def test_the_bytes_are_those_that_are_stored_and_sixteen_for_each_number():
+    assert qlora_bytes([(128, 64)], 1) == nf4_bytes(128 * 64, 64) + 16 * 192
+    stored = nf4(torch.ones(128, 64)).nbytes
+    assert qlora_bytes([(128, 64)], 2) - qlora_bytes([(128, 64)], 1) == 16 * 192
+    assert qlora_bytes([(128, 64)], 1) - 16 * 192 == pytest.approx(stored, abs=8)
+
+
+# --- planted mistakes ---
 
 
 def forward(X, W, A, B, alpha):
@@ -54,7 +91,7 @@ def stored(shapes, rank, per_number=16, per_weight=None):
     total = 0
     for out, width in shapes:
         n = out * width
-        total += answers.nf4_bytes(n, 64) if per_weight is None else per_weight * n
+        total += nf4_bytes(n, 64) if per_weight is None else per_weight * n
         total += per_number * (rank * out + rank * width)
     return total
 

@@ -14,7 +14,7 @@ def loop(X, threshold, size=abs, reached=lambda x, t: x >= t):
 COLUMNS = [
     (
         lambda X, t: loop(X, t, reached=lambda x, limit: x > limit),
-        "a value that is just the threshold counts too",
+        "a value that equals the threshold counts too",
     ),
     (lambda X, t: loop(X, t, size=lambda x: x), "large negative values are outliers"),
     (lambda X, t: X.abs().amin(0) >= t, "it asks all tokens"),

@@ -1,30 +1,41 @@
-"""Exercises of lesson 04: perplexity, first choices that flip, and how sure one is.
+"""Exercises of lesson 04: what did quantizing cost, and how sure is that?
 
-Each mistake is a function that is wrong in one way; `exercises` says how it is used.
-The interval is drawn at random, so it counts as right within a tenth of its width.
+    perplexity         exp of the loss per token, over documents of different lengths
+    flips              how often two models' first choice differs
+    paired_interval    the 95 % interval of a change, by drawing documents again
+
+The interval is drawn at random, so it counts as right if it is within a tenth of its
+width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
-from jaxtyping import Num
+from jaxtyping import Float, Num
 from torch import Tensor
 
-from minquant.course import answers
 from minquant.course.exercises import Exercise
 from minquant.measure import evaluate, intervals
 from minquant.measure.evaluate import Perplexity
+from minquant.measure.intervals import bootstrap
+
+# --- perplexity ---
+
+
+def perplexity(nats: Num[Tensor, " d"], tokens: Num[Tensor, " d"]) -> float:
+    """exp of all nats over all tokens; nats and tokens are sums over each document."""
+    documents = tuple(range(len(nats)))
+    return Perplexity(documents, nats, tokens, window=1, stride=1).value
+
 
 NATS = torch.tensor([230.0, 31.0, 1204.0, 90.5])
 TOKENS = torch.tensor([100, 10, 400, 25])
 
-perplexity = Exercise(
+check_perplexity = Exercise(
     name="perplexity",
     task="perplexity(nats, tokens) gives exp of the loss per token; nats and tokens "
     "are sums over each document",
-    answer=answers.perplexity,
+    answer=perplexity,
     cases={
         "4 documents, short and long": (NATS, TOKENS),
         "2 documents": (torch.tensor([4.0, 60.0]), torch.tensor([10, 30])),
@@ -47,18 +58,29 @@ perplexity = Exercise(
         "divide by the number of tokens, not of documents": lambda n, t: n.mean().exp(),
     },
     outputs=("the perplexity",),
-    shows=(answers.perplexity, Perplexity.nats, Perplexity.value),
+    shows=(perplexity, Perplexity.nats, Perplexity.value),
 )
+
+
+# --- flips ---
+
+
+def flips(
+    reference: Float[Tensor, "n vocab"], model: Float[Tensor, "n vocab"]
+) -> float:
+    """The share of n tokens at which two models' first choice differs."""
+    return (reference.argmax(-1) != model.argmax(-1)).float().mean().item()
+
 
 _GENERATOR = torch.Generator().manual_seed(0)
 LOGITS = torch.randn(12, 5, generator=_GENERATOR)
 MOVED = LOGITS + 0.8 * torch.randn(12, 5, generator=_GENERATOR)
 
-flips = Exercise(
+check_flips = Exercise(
     name="flips",
     task="flips(reference, model) gives the share, 0 to 1, of n tokens at which the "
     "first choice differs; both are logits (n, vocab)",
-    answer=answers.flips,
+    answer=flips,
     cases={
         "12 tokens, 5 words": (LOGITS, MOVED),
         "the same predictions": (LOGITS, LOGITS.clone()),
@@ -81,29 +103,30 @@ flips = Exercise(
         ),
     },
     outputs=("the share",),
-    shows=(answers.flips, evaluate._divergence),
+    shows=(flips, evaluate._divergence),
 )
 
-LENGTHS = torch.randint(20, 400, (60,), generator=_GENERATOR)
-HARD = 1.0 + 0.25 * torch.rand(60, generator=_GENERATOR).double()
-WORSE = (
-    0.05 + 0.15 * torch.rand(60, generator=_GENERATOR).double() + 40.0 / LENGTHS**1.5
-)
-BEFORE, AFTER = HARD * LENGTHS, (HARD + WORSE) * LENGTHS
+
+# --- paired_interval ---
 
 
-def _interval(
+def paired_interval(
+    before: Num[Tensor, " d"], after: Num[Tensor, " d"], tokens: Num[Tensor, " d"]
+) -> tuple[float, float]:
+    """The 95 % interval of the change in nats per token, by drawing documents again."""
+    return bootstrap(after - before, tokens)
+
+
+def _drawn_changes(
     before: Num[Tensor, " d"],
     after: Num[Tensor, " d"],
     tokens: Num[Tensor, " d"],
     *,
     paired: bool = True,
     mean_of_means: bool = False,
-    tail: float = 0.025,
     replace: bool = True,
-    of: Callable | None = None,
-) -> tuple[float, float]:
-    """Drawing documents again, with one part to be made wrong."""
+) -> Tensor:
+    """The change in nats per token of each draw; one part can be made wrong."""
     generator, d = torch.Generator().manual_seed(1), len(tokens)
 
     def _draw() -> Tensor:
@@ -111,40 +134,43 @@ def _interval(
             return torch.randint(d, (4000, d), generator=generator)
         return torch.stack([torch.randperm(d, generator=generator) for _ in range(500)])
 
-    def _mean(nats: Tensor, rows: Tensor) -> Tensor:
+    def _mean(nats: Tensor, drawn: Tensor) -> Tensor:
         if mean_of_means:
-            return (nats / tokens)[rows].mean(1)
-        return nats[rows].sum(1) / tokens[rows].sum(1)
+            return (nats / tokens)[drawn].mean(1)
+        return nats[drawn].sum(1) / tokens[drawn].sum(1)
 
-    rows = _draw()
-    means = _mean(after, rows) - _mean(before, rows if paired else _draw())
-    if of is not None:
-        return of(means)
-    low, high = (
-        means.double().quantile(torch.tensor([tail, 1 - tail]).double()).tolist()
-    )
+    drawn = _draw()
+    drawn_before = drawn if paired else _draw()
+    return _mean(after, drawn) - _mean(before, drawn_before)
+
+
+def _ends(values: Tensor, tail: float = 0.025) -> tuple[float, float]:
+    """Where the values begin and end, without this share of them on each side."""
+    shares = torch.tensor([tail, 1 - tail]).double()
+    low, high = values.double().quantile(shares).tolist()
     return low, high
 
 
-def _spread(b: Tensor, a: Tensor, t: Tensor) -> tuple[float, float]:
-    """Where 95 % of the documents lie, not where the mean does."""
-    low, high = ((a - b) / t).double().quantile(torch.tensor([0.025, 0.975]).double())
-    return float(low), float(high)
+LENGTHS = torch.randint(20, 400, (60,), generator=_GENERATOR)
+HARD = 1.0 + 0.25 * torch.rand(60, generator=_GENERATOR).double()
+WORSE = 0.05 + 0.15 * torch.rand(60, generator=_GENERATOR).double()
+WORSE += 40.0 / LENGTHS**1.5
+BEFORE, AFTER = HARD * LENGTHS, (HARD + WORSE) * LENGTHS
+LOW, HIGH = paired_interval(BEFORE, AFTER, LENGTHS)
 
 
 def _alike(got: Tensor, want: Tensor) -> bool:
     """Within a tenth of the interval's width: three times what 500 draws scatter."""
-    return bool(got.isfinite().all() and (got - want).abs().max() < 0.1 * WIDTH)
+    most = 0.1 * (HIGH - LOW)
+    return bool(got.isfinite().all() and (got - want).abs().max() < most)
 
 
-WIDTH = float(torch.tensor(answers.paired_interval(BEFORE, AFTER, LENGTHS)).diff())
-
-paired_interval = Exercise(
+check_paired_interval = Exercise(
     name="paired_interval",
     task="paired_interval(before, after, tokens) gives the low and the high end of the "
     "95 % interval of the change in nats per token, by drawing documents again; all "
     "three are sums over each document",
-    answer=answers.paired_interval,
+    answer=paired_interval,
     cases={
         "60 documents": (BEFORE, AFTER, LENGTHS),
         "the other way round": (AFTER, BEFORE, LENGTHS),
@@ -152,35 +178,31 @@ paired_interval = Exercise(
     mistakes={
         "before and after are drawn apart; draw documents once for both, so that what "
         "makes a document hard cancels": (
-            lambda b, a, t: _interval(b, a, t, paired=False)
+            lambda b, a, t: _ends(_drawn_changes(b, a, t, paired=False))
         ),
         "this is a mean of means; divide the drawn nats by the drawn tokens": (
-            lambda b, a, t: _interval(b, a, t, mean_of_means=True)
+            lambda b, a, t: _ends(_drawn_changes(b, a, t, mean_of_means=True))
         ),
         "nothing is drawn twice, so every draw is the same; draw with replacement": (
-            lambda b, a, t: _interval(b, a, t, replace=False)
+            lambda b, a, t: _ends(_drawn_changes(b, a, t, replace=False))
         ),
         "this is the 50 % interval; leave 2.5 % on each side": (
-            lambda b, a, t: _interval(b, a, t, tail=0.25)
+            lambda b, a, t: _ends(_drawn_changes(b, a, t), tail=0.25)
         ),
         "these are the lowest and the highest draw; leave 2.5 % on each side": (
-            lambda b, a, t: _interval(
-                b, a, t, of=lambda m: (float(m.min()), float(m.max()))
-            )
+            lambda b, a, t: _ends(_drawn_changes(b, a, t), tail=0)
         ),
         "this is where documents lie, not their mean; draw them again many times": (
-            _spread
+            lambda b, a, t: _ends((a - b) / t)
         ),
         "the sign is turned; the change is after − before": (
-            lambda b, a, t: _interval(a, b, t)
+            lambda b, a, t: _ends(_drawn_changes(a, b, t))
         ),
         "this is in nats per document; divide by the drawn tokens": (
-            lambda b, a, t: _interval(b, a, torch.ones_like(t))
+            lambda b, a, t: _ends(_drawn_changes(b, a, torch.ones_like(t)))
         ),
     },
     outputs=("low", "high"),
     close=_alike,
-    shows=(answers.paired_interval, evaluate.compare, intervals.bootstrap),
+    shows=(paired_interval, evaluate.compare, intervals.bootstrap),
 )
-
-EXERCISES = (perplexity, flips, paired_interval)

@@ -1,29 +1,30 @@
-"""Lesson 07: the answers by hand, and planted mistakes as learners write them."""
+"""Lesson 07: answers by hand, and planted mistakes as learners write them."""
 
 import pytest
 import torch
 
-from minquant.course import answers, checks
+from minquant.course import checks
+from minquant.course.awq import exercises
 from minquant.methods.awq import input_scales, salient
 
 
 def test_the_answers_are_those_of_awq():
     W, X = torch.randn(5, 100), torch.randn(30, 100)
     sizes = X.abs().mean(0)
-    assert torch.equal(answers.salient_columns(W, X, 0.03), salient(sizes, 0.03))
-    assert torch.equal(answers.awq_scales(X, 0.4), input_scales(sizes, 0.4))
+    assert torch.equal(exercises.salient_columns(W, X, 0.03), salient(sizes, 0.03))
+    assert torch.equal(exercises.awq_scales(X, 0.4), input_scales(sizes, 0.4))
 
 
 def test_scales_by_hand():
     X = torch.tensor([[1.0, -16.0, 4.0], [-1.0, 16.0, 4.0]])
-    assert answers.awq_scales(X, 0.5).tolist() == [0.5, 2.0, 1.0]
+    assert exercises.awq_scales(X, 0.5).tolist() == [0.5, 2.0, 1.0]
 
 
 def test_a_fold_changes_no_output_and_not_its_arguments():
     gain, W, s = torch.rand(6) + 0.5, torch.randn(4, 6), torch.rand(6) + 0.5
     before = [part.clone() for part in (gain, W, s)]
     x = torch.randn(10, 6)
-    new_gain, scaled = answers.fold_scales(gain, W, s)
+    new_gain, scaled = exercises.fold_scales(gain, W, s)
     torch.testing.assert_close((x * new_gain) @ scaled.T, (x * gain) @ W.T)
     torch.testing.assert_close(scaled / W, s.expand(4, 6))
     assert all(map(torch.equal, before, (gain, W, s)))

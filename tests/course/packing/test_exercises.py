@@ -62,7 +62,7 @@ CROSSING = [
     (lambda b, w, p: (b / 8 / w) / (1 / p), "a token takes two operations"),
     (lambda b, w, p: (2 / p) / (b / 8 / w), "it is upside down"),
     (lambda b, w, p: (2 / w) / (2 / p), "bits_per_weight is not used"),
-    (lambda b, w, p: 16 / b * p / w, "the fewer bits, the sooner"),
+    (lambda b, w, p: 16 / b * p / w, "with fewer bits a weight is read sooner"),
 ]
 
 

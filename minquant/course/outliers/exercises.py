@@ -1,6 +1,11 @@
 """Exercises of lesson 05: find outlier columns, multiply in int8, smooth them away.
 
-Each mistake is a function that is wrong in one way; `exercises` says how it is used.
+    outlier_columns     the columns of X that LLM.int8() splits off
+    vector_wise         X Wᵀ of 8-bit codes, a scale for each row of X and of W
+    smoothing_scales    what SmoothQuant divides X by, and multiplies W by
+
+In the larger cases one column of X is 40 times as large as the others, so that mistakes
+about outliers show.
 """
 
 from __future__ import annotations
@@ -8,44 +13,49 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from minquant.course import answers
-from minquant.course.exercises import Exercise
+from minquant.course.exercises import Exercise, normal
 from minquant.methods import llm_int8, smoothquant
 
 
-def inputs_with_outliers(n: int, width: int, large: int) -> Float[Tensor, "n width"]:
-    """Inputs about 1 in size, but for one column, which is 40 times as large."""
-    generator = torch.Generator().manual_seed(width)
-    X = torch.randn(n, width, generator=generator)
+def _inputs(n: int, width: int, large: int) -> Float[Tensor, "n width"]:
+    """Inputs about 1 in size, except for one column, which is 40 times as large."""
+    X = normal(n, width, seed=width)
     X[:, large] *= 40
     return X
 
 
-def weights(out: int, width: int) -> Float[Tensor, "out width"]:
+def _weights(out: int, width: int) -> Float[Tensor, "out width"]:
     """Weights whose rows and columns differ in size."""
-    generator = torch.Generator().manual_seed(out)
-    W = torch.randn(out, width, generator=generator) * 0.05
+    W = normal(out, width, seed=out) * 0.05
     return W * torch.linspace(1, 4, out)[:, None] * torch.linspace(3, 1, width)
 
 
-TWO = torch.tensor([[1.0, 30.0, 0.0, 2.0], [6.0, 0.0, -9.0, 5.9]])
+# --- outlier_columns ---
+
+
+def outlier_columns(X: Float[Tensor, "n in"], threshold: float) -> Bool[Tensor, " in"]:
+    """The columns of X in which any token's |x| reaches the threshold."""
+    return llm_int8.outlier_columns(X, threshold)
+
+
+TWO_TOKENS = torch.tensor([[1.0, 30.0, 0.0, 2.0], [6.0, 0.0, -9.0, 5.9]])
 ONE_TOKEN = torch.tensor([[0.5, -7.0, 7.0, -6.0, 5.0]])
 
-outlier_columns = Exercise(
+check_outlier_columns = Exercise(
     name="outlier_columns",
     task="outlier_columns(X, threshold) gives True for each column of X (n, in) in "
     "which any token's |x| is the threshold or more, else False: (in,)",
-    answer=answers.outlier_columns,
+    answer=outlier_columns,
     cases={
-        "two tokens, one value just 6": (TWO, 6.0),
+        "two tokens, one value exactly 6": (TWO_TOKENS, 6.0),
         "one token": (ONE_TOKEN, 6.0),
-        "nine tokens, a threshold of 2": (inputs_with_outliers(9, 12, 4), 2.0),
+        "nine tokens, a threshold of 2": (_inputs(9, 12, 4), 2.0),
     },
     mistakes={
-        "a value that is just the threshold counts too: take >=": (
+        "a value that equals the threshold counts too: take >=": (
             lambda X, t: (X.abs() > t).any(0)
         ),
         "large negative values are outliers too; take the size |x|": (
@@ -70,14 +80,29 @@ outlier_columns = Exercise(
         ),
     },
     outputs=("the columns",),
-    shows=(answers.outlier_columns, llm_int8.outlier_columns),
+    shows=(outlier_columns, llm_int8.outlier_columns),
 )
 
 
+# --- vector_wise ---
+
+
+def vector_wise(
+    X: Float[Tensor, "n in"], W: Float[Tensor, "out in"]
+) -> Float[Tensor, "n out"]:
+    """X Wᵀ of 8-bit codes, with a scale for each row of X and each row of W."""
+    X_q, W_q = llm_int8.quantize_rows(X), llm_int8.quantize_rows(W)
+    return llm_int8.vector_wise(X_q, W_q)
+
+
 def _scale(A: Tensor, dim: int | None = 1, top: float = 127) -> Tensor:
-    """absmax / top of each row (dim 1), of each column (0), or of all of it (None)."""
+    """absmax / top of each row (dim 1), of each column (0), or of all of A (None)."""
     size = A.abs().amax() if dim is None else A.abs().amax(dim, keepdim=True)
     return size / top
+
+
+def _codes(A: Tensor) -> Tensor:
+    return (A / _scale(A)).round()
 
 
 def _rounded(A: Tensor, scale: Tensor) -> Tensor:
@@ -85,30 +110,27 @@ def _rounded(A: Tensor, scale: Tensor) -> Tensor:
 
 
 def _product(X_dim: int | None, W_dim: int | None, top: float = 127) -> Callable:
-    """Both rounded, with scales along these dimensions."""
-    return lambda X, W: (
-        _rounded(X, _scale(X, X_dim, top)) @ _rounded(W, _scale(W, W_dim, top)).T
-    )
+    """The product of a rounded X and W, whose scales lie along these dimensions."""
+
+    def _multiply(X: Tensor, W: Tensor) -> Tensor:
+        X_hat = _rounded(X, _scale(X, X_dim, top))
+        W_hat = _rounded(W, _scale(W, W_dim, top))
+        return X_hat @ W_hat.T
+
+    return _multiply
 
 
-def _codes(A: Tensor) -> Tensor:
-    return (A / _scale(A)).round()
-
-
-vector_wise = Exercise(
+check_vector_wise = Exercise(
     name="vector_wise",
     task="vector_wise(X, W) gives X Wᵀ (n, out) with X (n, in) and W (out, in) rounded "
     "to whole numbers −127 … 127, with a scale for each row of X and each row of W",
-    answer=answers.vector_wise,
+    answer=vector_wise,
     cases={
         "2 tokens, 2 outputs": (
             torch.tensor([[1.27, 0.503], [0.0, 2.54]]),
             torch.tensor([[12.7, 1.02], [0.3, -0.6]]),
         ),
-        "5 tokens of 16, an outlier column": (
-            inputs_with_outliers(5, 16, 3),
-            weights(7, 16),
-        ),
+        "5 tokens of 16, an outlier column": (_inputs(5, 16, 3), _weights(7, 16)),
     },
     mistakes={
         "there is one scale for all of X; each row (token) has its own": (
@@ -141,53 +163,55 @@ vector_wise = Exercise(
         "W is not transposed back: this is (out, n)": lambda X, W: _product(1, 1)(W, X),
     },
     outputs=("Y",),
-    shows=(answers.vector_wise, llm_int8.vector_wise, llm_int8.integer_product),
+    shows=(vector_wise, llm_int8.vector_wise, llm_int8.integer_product),
 )
 
 
-def _tops(X: Tensor, W: Tensor) -> tuple[Tensor, Tensor]:
-    return X.abs().amax(0), W.abs().amax(0)
+# --- smoothing_scales ---
 
 
-def _smoothed(change: Callable) -> Callable:
-    """s as change(largest |x|, largest |w|, alpha), each by column."""
-    return lambda X, W, alpha: change(*_tops(X, W), alpha)
+def smoothing_scales(
+    X: Float[Tensor, "n in"], W: Float[Tensor, "out in"], alpha: float
+) -> Float[Tensor, " in"]:
+    """What SmoothQuant divides each column of X by, and multiplies W's by."""
+    return smoothquant.scales_of([W], X, alpha)
 
 
-smoothing_scales = Exercise(
+def _of_sizes(formula: Callable) -> Callable:
+    """s by another formula of the largest |x| and |w| of each column, and alpha."""
+    return lambda X, W, alpha: formula(X.abs().amax(0), W.abs().amax(0), alpha)
+
+
+check_smoothing_scales = Exercise(
     name="smoothing_scales",
     task="smoothing_scales(X, W, alpha) gives s (in,): the largest |x| of each column "
     "of X to the power alpha, over the largest |w| of that column of W to the power "
     "1 − alpha",
-    answer=answers.smoothing_scales,
+    answer=smoothing_scales,
     cases={
         "3 columns, alpha 0.5": (
             torch.tensor([[8.0, 1.0, -2.0], [-64.0, 0.5, 1.0]]),
             torch.tensor([[1.0, -0.25, 0.5], [0.5, 0.125, 2.0]]),
             0.5,
         ),
-        "16 columns, alpha 0.75": (
-            inputs_with_outliers(9, 16, 3),
-            weights(12, 16),
-            0.75,
-        ),
-        "16 columns, alpha 0.2": (inputs_with_outliers(9, 16, 3), weights(12, 16), 0.2),
+        "16 columns, alpha 0.75": (_inputs(9, 16, 3), _weights(12, 16), 0.75),
+        "16 columns, alpha 0.2": (_inputs(9, 16, 3), _weights(12, 16), 0.2),
     },
     mistakes={
-        "alpha and 1 − alpha are swapped": _smoothed(
+        "alpha and 1 − alpha are swapped": _of_sizes(
             lambda x, w, a: x ** (1 - a) / w**a
         ),
-        "this is 1 / s: X is divided by s, W multiplied": _smoothed(
+        "this is 1 / s: X is divided by s, W multiplied": _of_sizes(
             lambda x, w, a: w ** (1 - a) / x**a
         ),
-        "the two are multiplied; divide by W's": _smoothed(
+        "the two are multiplied; divide by W's": _of_sizes(
             lambda x, w, a: x**a * w ** (1 - a)
         ),
-        "W is forgotten": _smoothed(lambda x, w, a: x**a),
-        "the power of W is alpha; it is 1 − alpha": _smoothed(
+        "W is forgotten": _of_sizes(lambda x, w, a: x**a),
+        "the power of W is alpha; it is 1 − alpha": _of_sizes(
             lambda x, w, a: x**a / w**a
         ),
-        "alpha is an argument; this always takes 0.5": _smoothed(
+        "alpha is an argument; this always takes 0.5": _of_sizes(
             lambda x, w, a: (x / w) ** 0.5
         ),
         "it takes the mean |x|; take the largest": lambda X, W, a: (
@@ -201,11 +225,5 @@ smoothing_scales = Exercise(
         ),
     },
     outputs=("s",),
-    shows=(
-        answers.smoothing_scales,
-        smoothquant.scales_of,
-        smoothquant.smoothing_scales,
-    ),
+    shows=(smoothing_scales, smoothquant.scales_of, smoothquant.smoothing_scales),
 )
-
-EXERCISES = (outlier_columns, vector_wise, smoothing_scales)

@@ -1,10 +1,31 @@
-"""Lesson 04: planted mistakes, written as learners write them."""
+"""Lesson 04: answers by hand, and planted mistakes as learners write them."""
+
+from math import exp
 
 import numpy as np
 import pytest
 import torch
 
 from minquant.course import checks
+from minquant.course.damage import exercises
+
+
+def test_perplexity_weighs_tokens_not_documents():
+    nats, tokens = torch.tensor([10.0, 90.0]), torch.tensor([10, 30])
+    assert exercises.perplexity(nats, tokens) == pytest.approx(exp(2.5))
+
+
+def test_flips_are_a_share():
+    a = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    assert exercises.flips(a, a) == 0 and exercises.flips(a, a.flip(1)) == 1
+
+
+def test_a_constant_change_is_certain():
+    tokens = torch.tensor([10, 20, 30])
+    before = torch.tensor([5.0, 1.0, 9.0])
+    low, high = exercises.paired_interval(before, before + 0.5 * tokens, tokens)
+    assert low == pytest.approx(0.5) and high == pytest.approx(0.5)
+
 
 LOSSES = [
     (lambda n, t: torch.exp((n / t).mean()), "this is a mean of means"),
@@ -35,8 +56,18 @@ def test_a_planted_mistake_of_the_flips_is_named(yours, words):
     assert checks.flips(yours).mistake.startswith(words)
 
 
-def drawn(before, after, tokens, *, draws=1000, paired=True, mean_of_means=False,
-          percent=95, seed=5, replace=True):  # fmt: skip
+def drawn(
+    before,
+    after,
+    tokens,
+    *,
+    draws=1000,
+    paired=True,
+    mean_of_means=False,
+    percent=95,
+    seed=5,
+    replace=True,
+):
     """What a learner writes with numpy."""
     rng = np.random.default_rng(seed)
     before, after, tokens = (x.numpy() for x in (before, after, tokens))

@@ -1,9 +1,26 @@
-"""Lesson 06: planted mistakes, written as learners write them."""
+"""Lesson 06: answers by hand, and planted mistakes as learners write them."""
 
 import pytest
 import torch
 
 from minquant.course import checks
+from minquant.course.gptq import exercises
+
+
+def test_what_a_weight_loses_an_input_like_it_gains():
+    # H⁻¹ = [[2, −1], [−1, 2]] / 3: weight 0 falls by 0.5, weight 1 rises by half of it
+    H = torch.tensor([[2.0, 1.0], [1.0, 2.0]]).double()
+    moved = exercises.obs_push(torch.tensor([1.5, 0.0]).double(), H, 0, 1.0)
+    torch.testing.assert_close(moved, torch.tensor([1.0, 0.25]).double())
+    left = exercises.eliminate(torch.linalg.inv(H), 0)
+    torch.testing.assert_close(left, torch.tensor([[0.5]]).double())
+
+
+def test_two_inputs_alike_round_to_the_sum():
+    # 0.4 and 0.4 on inputs that are nearly one: 0 and 1, not 0 and 0
+    H = torch.tensor([[1.0, 0.9], [0.9, 1.0]]).double()
+    W = torch.tensor([[0.4, 0.4]]).double()
+    assert exercises.gptq_columns(W, H).tolist() == [[0.0, 1.0]]
 
 
 def push(w, H, q, v, sign=-1.0, inverse=True, divide=True):
@@ -34,8 +51,8 @@ def test_a_planted_mistake_of_the_push_is_named(yours, words):
 
 
 def without(M, q):
-    return torch.cat([torch.cat([r[:q], r[q + 1 :]])[None] for i, r in enumerate(M)
-                      if i != q])  # fmt: skip
+    rows = [torch.cat([row[:q], row[q + 1 :]]) for i, row in enumerate(M) if i != q]
+    return torch.stack(rows)
 
 
 ELIMINATIONS = [

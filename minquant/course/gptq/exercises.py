@@ -1,7 +1,11 @@
 """Exercises of lesson 06: push an error, take a column off H⁻¹, and both as GPTQ.
 
-Each mistake is a function that is wrong in one way; `exercises` says how it is used.
-All is float64, and the inputs go together, so that nothing here is lost in rounding.
+    obs_push        fix one weight at a value, and let the others make up for it
+    eliminate       H⁻¹ of what is left of H, from H⁻¹ alone
+    gptq_columns    round a column, push its error to the right, and go on
+
+Everything is float64, so that nothing is lost in rounding, and the inputs are
+correlated, so that every push is large.
 """
 
 from __future__ import annotations
@@ -12,13 +16,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from minquant.course import answers
 from minquant.course.exercises import Exercise
 from minquant.methods import gptq_derivation
+from minquant.methods.gptq_derivation import inverse_cholesky
 
 
-def inputs_that_go_together(seed: int, n: int) -> Float[Tensor, "n n"]:
-    """H = XᵀX of n inputs that share a part, over 40 tokens, made smaller."""
+def _hessian(seed: int, n: int) -> Float[Tensor, "n n"]:
+    """H = XᵀX / 100 of n inputs that share a part, over 40 tokens."""
     generator = torch.Generator().manual_seed(seed)
     X = torch.randn(40, n, generator=generator, dtype=torch.float64)
     X += 1.5 * torch.randn(40, 1, generator=generator, dtype=torch.float64)
@@ -26,8 +30,18 @@ def inputs_that_go_together(seed: int, n: int) -> Float[Tensor, "n n"]:
 
 
 TWO = torch.tensor([[1.0, 0.9], [0.9, 1.0]], dtype=torch.float64)
-FIVE = inputs_that_go_together(0, 5)
+FIVE = _hessian(0, 5)
 ROW = torch.tensor([0.4, -1.3, 0.6, 2.2, -0.7], dtype=torch.float64)
+
+
+# --- obs_push ---
+
+
+def obs_push(
+    w: Float[Tensor, " n"], H: Float[Tensor, "n n"], q: int, v: float
+) -> Float[Tensor, " n"]:
+    """The row with weight q fixed at v, and the others moved to make up for it."""
+    return gptq_derivation.obs_step(w, torch.linalg.inv(H), q, v)[0]
 
 
 def _pushed(w: Tensor, row: Tensor, amount: Tensor, q: int, v: float) -> Tensor:
@@ -37,21 +51,21 @@ def _pushed(w: Tensor, row: Tensor, amount: Tensor, q: int, v: float) -> Tensor:
     return moved
 
 
-def _push_with(change: Callable) -> Callable:
-    """A push whose amount is change(e, d, w[q]) along q's row of H⁻¹."""
+def _push_by(amount: Callable) -> Callable:
+    """A push along q's row of H⁻¹ by amount(w[q] − v, H⁻¹[q, q], w[q])."""
 
     def _wrong(w: Tensor, H: Tensor, q: int, v: float) -> Tensor:
         row = torch.linalg.inv(H)[q]
-        return _pushed(w, row, change(w[q] - v, row[q], w[q]), q, v)
+        return _pushed(w, row, amount(w[q] - v, row[q], w[q]), q, v)
 
     return _wrong
 
 
-obs_push = Exercise(
+check_obs_push = Exercise(
     name="obs_push",
     task="obs_push(w, H, q, v) gives the row w (n,) with weight q fixed at v, and all "
     "others moved so that the error δ H δᵀ is least",
-    answer=answers.obs_push,
+    answer=obs_push,
     cases={
         "two weights, the first goes to 0": (ROW[:2], TWO, 0, 0.0),
         "two weights, the second goes to −1": (ROW[:2], TWO, 1, -1.0),
@@ -59,96 +73,117 @@ obs_push = Exercise(
     },
     mistakes={
         "the others move the wrong way, which makes the error larger; subtract": (
-            _push_with(lambda e, d, w: -e / d)
+            _push_by(lambda e, d, w: -e / d)
         ),
-        "the push is not divided by H⁻¹[q, q]": _push_with(lambda e, d, w: e),
+        "the push is not divided by H⁻¹[q, q]": _push_by(lambda e, d, w: e),
         "the push is divided by the root of H⁻¹[q, q], not by itself": (
-            _push_with(lambda e, d, w: e / d.sqrt())
+            _push_by(lambda e, d, w: e / d.sqrt())
         ),
         "e is w[q] − v, not w[q]; they are the same only for v = 0": (
-            _push_with(lambda e, d, w: w / d)
+            _push_by(lambda e, d, w: w / d)
         ),
         "only weight q has moved; the others must make up for it": (
-            _push_with(lambda e, d, w: 0 * e)
+            _push_by(lambda e, d, w: 0 * e)
         ),
         "this is a row of H; take it from the inverse": (
             lambda w, H, q, v: _pushed(w, H[q], (w[q] - v) / H[q, q], q, v)
         ),
     },
     outputs=("the row",),
-    shows=(answers.obs_push, gptq_derivation.obs_step),
+    shows=(obs_push, gptq_derivation.obs_step),
 )
 
 
-def _left(H: Tensor, q: int) -> Tensor:
-    left = [i for i in range(len(H)) if i != q]
-    return H[left][:, left]
+# --- eliminate ---
+
+
+def eliminate(H_inv: Float[Tensor, "n n"], q: int) -> Float[Tensor, "left left"]:
+    """The inverse of H without its row and column q, from the inverse of H."""
+    return gptq_derivation.eliminate(H_inv, q)
+
+
+def _without(M: Tensor, q: int) -> Tensor:
+    left = [i for i in range(len(M)) if i != q]
+    return M[left][:, left]
 
 
 def _outer(H_inv: Tensor, q: int) -> Tensor:
     return torch.outer(H_inv[:, q], H_inv[q])
 
 
-eliminate = Exercise(
+check_eliminate = Exercise(
     name="eliminate",
     task="eliminate(H_inv, q) gives the inverse of H without its row and column q "
     "(n − 1, n − 1), from H_inv alone",
-    answer=answers.eliminate,
+    answer=eliminate,
     cases={
         "2 columns, the first goes": (torch.linalg.inv(TWO), 0),
         "5 columns, the middle one goes": (torch.linalg.inv(FIVE), 2),
         "5 columns, the last goes": (torch.linalg.inv(FIVE), 4),
     },
     mistakes={
-        "row and column q are left out of H⁻¹, but what stays has to change too": _left,
+        "row and column q are left out of H⁻¹, but what stays has to change too": (
+            _without
+        ),
         "the outer product is not divided by H⁻¹[q, q]": (
-            lambda H_inv, q: _left(H_inv - _outer(H_inv, q), q)
+            lambda H_inv, q: _without(H_inv - _outer(H_inv, q), q)
         ),
         "the outer product is added; subtract it": (
-            lambda H_inv, q: _left(H_inv + _outer(H_inv, q) / H_inv[q, q], q)
+            lambda H_inv, q: _without(H_inv + _outer(H_inv, q) / H_inv[q, q], q)
         ),
         "row and column q are 0 now; leave them out": (
             lambda H_inv, q: H_inv - _outer(H_inv, q) / H_inv[q, q]
         ),
         "this takes off column 0 whatever q is": (
-            lambda H_inv, q: _left(H_inv - _outer(H_inv, 0) / H_inv[0, 0], 0)
+            lambda H_inv, q: _without(H_inv - _outer(H_inv, 0) / H_inv[0, 0], 0)
         ),
     },
     outputs=("the inverse",),
-    shows=(answers.eliminate, gptq_derivation.eliminate),
+    shows=(eliminate, gptq_derivation.eliminate),
 )
 
 
-def _columns(rows: Callable, *, first: bool = False) -> Callable:
-    """GPTQ in whole numbers whose pushes, per unit of error, are rows(H)[j, j + 1:].
+# --- gptq_columns ---
 
-    first: take the error of the weights as they were at first.
+
+def gptq_columns(
+    W: Float[Tensor, "out n"], H: Float[Tensor, "n n"]
+) -> Float[Tensor, "out n"]:
+    """W in whole numbers by GPTQ, from the first column to the last."""
+    rows = gptq_derivation.rows_by_cholesky(H)
+    *_, end = gptq_derivation.steps(W, rows, lambda w, j: (w.round().int(), w.round()))
+    return end.W
+
+
+def _columns(rows: Callable, *, original_error: bool = False) -> Callable:
+    """GPTQ in whole numbers, in which one part can be made wrong.
+
+    rows: from H, a matrix whose row j says what each column to the right of j takes of
+    an error of 1. original_error: take the error of the weights as they were at first.
     """
 
     def _wrong(W: Tensor, H: Tensor) -> Tensor:
-        now, P = W.clone(), rows(H)
+        now, push = W.clone(), rows(H)
         for j in range(W.shape[1]):
             rounded = now[:, j].round()
-            e = (W if first else now)[:, j] - rounded
+            error = (W if original_error else now)[:, j] - rounded
             now[:, j] = rounded
-            now[:, j + 1 :] -= torch.outer(e, P[j, j + 1 :])
+            now[:, j + 1 :] -= torch.outer(error, push[j, j + 1 :])
         return now
 
     return _wrong
 
 
-def _over(M: Tensor, power: float = 1) -> Tensor:
-    """Each row over its diagonal entry, to this power."""
+def _over_diagonal(M: Tensor, power: float = 1) -> Tensor:
+    """Each row over its diagonal entry to this power."""
     return M / M.diagonal()[:, None] ** power
 
 
-_U = gptq_derivation.inverse_cholesky
-
-gptq_columns = Exercise(
+check_gptq_columns = Exercise(
     name="gptq_columns",
     task="gptq_columns(W, H) gives W (out, n) in whole numbers: round column 0, push "
     "its error on the columns to its right, round column 1, and so on",
-    answer=answers.gptq_columns,
+    answer=gptq_columns,
     cases={
         "3 rows of 5": (
             2 * torch.stack([ROW, ROW.flip(0) + 0.21, ROW.roll(2) - 0.37]),
@@ -156,31 +191,35 @@ gptq_columns = Exercise(
         ),
         "4 rows of 8": (
             torch.linspace(-3.1, 2.9, 32, dtype=torch.float64).sin().reshape(4, 8) * 3,
-            inputs_that_go_together(1, 8),
+            _hessian(1, 8),
         ),
     },
     mistakes={
         "nothing is pushed: this is round to nearest": _columns(lambda H: 0 * H),
-        "errors are pushed the wrong way; subtract": _columns(lambda H: -_over(_U(H))),
+        "errors are pushed the wrong way; subtract": (
+            _columns(lambda H: -_over_diagonal(inverse_cholesky(H)))
+        ),
         "the pushes are rows of H⁻¹ as it was at first; each column needs the H⁻¹ of "
         "what is left, which is the row of U": (
-            _columns(lambda H: _over(torch.linalg.inv(H)))
+            _columns(lambda H: _over_diagonal(torch.linalg.inv(H)))
         ),
         "U is the factor of H; take that of its inverse": (
-            _columns(lambda H: _over(torch.linalg.cholesky(H, upper=True)))
+            _columns(lambda H: _over_diagonal(torch.linalg.cholesky(H, upper=True)))
         ),
-        "the push is not divided by U[j, j]": _columns(_U),
-        "the push is divided by U[j, j] twice": _columns(lambda H: _over(_U(H), 2)),
+        "the push is not divided by U[j, j]": _columns(inverse_cholesky),
+        "the push is divided by U[j, j] twice": (
+            _columns(lambda H: _over_diagonal(inverse_cholesky(H), 2))
+        ),
         "the error is that of the weights as they were at first; take them as they "
-        "have become": _columns(lambda H: _over(_U(H)), first=True),
+        "have become": (
+            _columns(lambda H: _over_diagonal(inverse_cholesky(H)), original_error=True)
+        ),
     },
     outputs=("W_hat",),
     shows=(
-        answers.gptq_columns,
+        gptq_columns,
         gptq_derivation.steps,
         gptq_derivation.rows_by_cholesky,
         gptq_derivation.inverse_cholesky,
     ),
 )
-
-EXERCISES = (obs_push, eliminate, gptq_columns)
