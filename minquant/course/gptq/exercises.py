@@ -19,6 +19,8 @@ from torch import Tensor
 from minquant.course.exercises import Exercise
 from minquant.methods import gptq_derivation
 from minquant.methods.gptq_derivation import inverse_cholesky
+from minquant.numerics.grids import IntegerGrid
+from minquant.numerics.ruler import Ruler
 
 
 def _hessian(seed: int, n: int) -> Float[Tensor, "n n"]:
@@ -29,6 +31,7 @@ def _hessian(seed: int, n: int) -> Float[Tensor, "n n"]:
     return X.T @ X / 100
 
 
+WHOLE_NUMBERS = IntegerGrid("whole numbers", 16, -(2**15), 2**15 - 1, 1)
 TWO = torch.tensor([[1.0, 0.9], [0.9, 1.0]], dtype=torch.float64)
 FIVE = _hessian(0, 5)
 ROW = torch.tensor([0.4, -1.3, 0.6, 2.2, -0.7], dtype=torch.float64)
@@ -150,8 +153,9 @@ def gptq_columns(
     W: Float[Tensor, "out n"], H: Float[Tensor, "n n"]
 ) -> Float[Tensor, "out n"]:
     """W in whole numbers by GPTQ, from the first column to the last."""
+    whole = Ruler(torch.ones((), dtype=W.dtype), None, WHOLE_NUMBERS)
     rows = gptq_derivation.rows_by_cholesky(H)
-    *_, end = gptq_derivation.steps(W, rows, lambda w, j: (w.round().int(), w.round()))
+    *_, end = gptq_derivation.steps(W, rows, [whole] * W.shape[1])
     return end.W
 
 
