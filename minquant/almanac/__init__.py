@@ -1,4 +1,4 @@
-"""The invented language: its documents, its people, and what one can ask of it."""
+"""The invented language: its documents, its people, and questions about them."""
 
 from minquant.almanac.language import (
     CONTEXT,
