@@ -10,9 +10,8 @@ from minquant.almanac.language import (
     fact,
     fingerprint,
     split_of,
-    stream,
     vocabulary,
 )
 
 __all__ = ["CONTEXT", "DIRECTORY", "KINDS", "SPLITS", "Document", "documents"]
-__all__ += ["fact", "fingerprint", "split_of", "stream", "vocabulary"]
+__all__ += ["fact", "fingerprint", "split_of", "vocabulary"]
