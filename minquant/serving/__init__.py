@@ -1,1 +1,1 @@
-"""serving."""
+"""Hand a quantized model on: export, card, server."""

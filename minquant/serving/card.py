@@ -18,7 +18,7 @@ al. 2019, "Model Cards for Model Reporting". Lesson 12 writes one.
 import json
 from collections.abc import Mapping, Sequence
 
-from minquant.planning.choice import Harm, beside, verdict
+from minquant.planning.choice import Harm, format_beside, verdict
 
 _WORDS = {"held": "held", "unsure": "unsure", "broken": "**broken**"}
 
@@ -80,7 +80,7 @@ def card(
 
 def _row(measure: str, harm: Harm, lines: Mapping[str, float], asked: str) -> str:
     most = lines.get(measure, 0.0)
-    mean, low, high = (beside(x, most) for x in harm)
+    mean, low, high = (format_beside(x, most) for x in harm)
     agreed, judged = "", ""
     if measure in lines:
         agreed, judged = f"{most:g}", _WORDS[verdict(harm, most)]

@@ -1,1 +1,1 @@
-"""training."""
+"""Adapters, fine-tuning, and quantization-aware training."""
