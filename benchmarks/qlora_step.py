@@ -125,11 +125,13 @@ def computed(row: Row, original: nn.Module, ids: torch.Tensor) -> StepMemory:
 
 
 def judge(
-    took: dict[Row, float], found: dict[Row, StepMemory], plan: dict[Row, StepMemory]
+    took: dict[Row, float],
+    measured: dict[Row, StepMemory],
+    planned: dict[Row, StepMemory],
 ) -> list[str]:
     """Prints the table and the ratios; the targets that are missed, in words.
 
-    took: seconds of a step. found, plan: memory as measured and as computed.
+    took: seconds of a step. measured, planned: the memory that it keeps.
     """
     missed = []
     lora_time = min(seconds for row, seconds in took.items() if row.way == "lora")
@@ -137,13 +139,13 @@ def judge(
         f"{'':20}{'ms':>8}{'× LoRA':>8}{'weights':>10}{'gradients':>11}{'Adam':>9}"
         f"{'saved':>9}{'kB in all':>11}{'computed':>10}{'apart':>7}"
     )
-    for row, memory in found.items():
-        times, apart = took[row] / lora_time, memory.total / plan[row].total - 1
+    for row, memory in measured.items():
+        times, apart = took[row] / lora_time, memory.total / planned[row].total - 1
         parts = f"{memory.weights / 1e3:10.0f}{memory.gradients / 1e3:11.0f}"
         parts += f"{memory.optimizer / 1e3:9.0f}{memory.saved / 1e3:9.0f}"
         print(
             f"{row.name:20}{1e3 * took[row]:8.1f}{times:8.2f}{parts}"
-            f"{memory.total / 1e3:11.0f}{plan[row].total / 1e3:10.0f}{apart:7.1%}"
+            f"{memory.total / 1e3:11.0f}{planned[row].total / 1e3:10.0f}{apart:7.1%}"
         )
         if abs(apart) > APART:
             missed.append(f"{row.name}: memory is {apart:+.1%} from what was computed")
@@ -151,8 +153,8 @@ def judge(
             missed.append(f"{row.name}: {times:.2f} times LoRA's step, not {TIMES}")
     for way in ("lora", "qlora"):
         full, row = Row("full", 16), Row(way, 16)
-        by_plan = plan[full].total / plan[row].total
-        ratio = found[full].total / found[row].total
+        by_plan = planned[full].total / planned[row].total
+        ratio = measured[full].total / measured[row].total
         print(f"{row.name}: {ratio:.2f} times less than full, {by_plan:.2f} computed")
         if abs(ratio / by_plan - 1) > APART:
             missed.append(f"{row.name}: {ratio:.2f} times less, not {by_plan:.2f}")
@@ -169,7 +171,7 @@ def main() -> int:
     original, tokenizer = load()
     ids = batch(tokenizer, options.documents, options.tokens)
     trained = {row: Trained(row, original, ids) for row in ROWS}
-    found = {
+    measured = {
         row: step_memory(one.model, one.optimizer, one.loss)
         for row, one in trained.items()
     }
@@ -179,7 +181,7 @@ def main() -> int:
         f"{torch.get_num_threads()} threads; median of {options.steps} steps, "
         f"{ids.numel()} tokens each"
     )
-    missed = judge(took, found, {row: computed(row, original, ids) for row in ROWS})
+    missed = judge(took, measured, {row: computed(row, original, ids) for row in ROWS})
     print("\n".join(missed) or "every target is met")
     return 1 if missed else 0
 

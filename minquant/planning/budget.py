@@ -77,7 +77,7 @@ def rest_of(model: nn.Module) -> int:
 def llama(
     layers: int, width: int, inner: int, vocabulary: int
 ) -> tuple[dict[str, tuple[int, int]], int]:
-    """The shapes of a Llama without grouped queries, and how many numbers are outside.
+    """The shapes of a Llama without grouped queries, and how many other numbers it has.
 
     >>> shapes, rest = llama(32, 4096, 11008, 32000)  # Llama-2-7B
     >>> sum(out * width for out, width in shapes.values()) + rest

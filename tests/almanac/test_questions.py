@@ -74,7 +74,7 @@ def test_a_probe_speaks_the_language_and_fits_the_context_with_its_answer(kind):
         ("fact", 20_000, "n asks for 2000 facts of each decile, .+ at most 12240"),
     ],
 )
-def test_what_cannot_be_asked_is_refused_with_the_mend(kind, n, message):
+def test_what_cannot_be_asked_is_refused_with_what_to_do(kind, n, message):
     with pytest.raises(ValueError, match=message):
         probes(kind, n)
 

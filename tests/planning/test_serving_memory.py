@@ -101,7 +101,7 @@ def test_what_has_no_config_is_refused():
         Architecture.of(torch.nn.Linear(2, 2))
 
 
-def test_nonsense_is_named_with_the_mend():
+def test_nonsense_is_named_with_what_to_do():
     with pytest.raises(ValueError, match="kv_heads is 0; give 1 or more"):
         cache_bytes(2, 0, 4, 5)
     with pytest.raises(ValueError, match="tokens is -1, bits is 16"):

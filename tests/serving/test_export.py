@@ -202,7 +202,7 @@ def test_nothing_is_left_behind_when_writing_fails(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_bad_input_of_export_is_named_with_the_mend(tmp_path):
+def test_bad_input_of_export_is_named_with_what_to_do(tmp_path):
     network, made, report = quantized()
     where = tmp_path / "out"
     with pytest.raises(ValueError, match="exists; give the name of a new one"):

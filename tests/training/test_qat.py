@@ -142,7 +142,7 @@ def test_documents_come_one_by_one_in_their_order_and_cut():
         qat.one_by_one(tiny.tokenizer(), tiny.texts_of("test", 1))
 
 
-def test_what_cannot_be_trained_is_refused_with_the_mend():
+def test_what_cannot_be_trained_is_refused_with_what_to_do():
     network = tiny.model()
     with pytest.raises(ValueError, match="batches is empty; pass qat.one_by_one"):
         qat.train(network, [])
