@@ -30,8 +30,8 @@ from minquant.planning.choice import (
     Harm,
     Judgement,
     Lines,
-    beside,
     choose,
+    format_beside,
     smallest_first,
 )
 
@@ -217,7 +217,7 @@ class ChoicePicture:
         for m, most in lines.items():
             judged = [self.choice.verdicts[c.name][m] for c in self.rows]
             harms = [c.harms[m] for c in self.rows]
-            self.panels[m].draw(most, f"≤ {beside(most, most)}", harms, judged)
+            self.panels[m].draw(most, f"≤ {format_beside(most, most)}", harms, judged)
         top = np.flatnonzero([c is self.choice.chosen for c in self.rows])
         artists.fill(self.frame, EDGE - 8, WIDTH - EDGE + 8, top, top + 1)
         self.fig.alt = describe(self.rows, lines, self.choice)
@@ -241,10 +241,10 @@ def describe(rows: Sequence[Candidate], lines: Lines, choice: Choice) -> str:
     told = []
     for c in rows:
         each = [
-            f"{m} {beside(c.harms[m].low, most)} to {beside(c.harms[m].high, most)}, "
-            f"{choice.verdicts[c.name][m]}"
+            f"{m} {format_beside(c.harms[m].low, most)} to "
+            f"{format_beside(c.harms[m].high, most)}, {choice.verdicts[c.name][m]}"
             for m, most in lines.items()
         ]
         told.append(f"{c.name}, {amount(c.nbytes)}: {'; '.join(each)}.")
-    drawn = ", ".join(f"{m} {beside(most, most)}" for m, most in lines.items())
+    drawn = ", ".join(f"{m} {format_beside(most, most)}" for m, most in lines.items())
     return f"{choice.reason} The lines: {drawn}. From the smallest: {' '.join(told)}"

@@ -14,8 +14,10 @@ from minquant.course.live.controls import choice
 from minquant.course.live.dashboard import Dashboard, Frame
 from minquant.course.qlora.figure_step_memory import amount
 from minquant.planning import serving_memory
-from minquant.planning.serving_memory import CARDS, MODELS, need, tokens_that_fit
+from minquant.planning.roofline import CARDS
+from minquant.planning.serving_memory import MODELS, need, tokens_that_fit
 
+MEMORY = {f"{c.name} ({c.memory / 1e9:g} GB)": c.memory for c in CARDS.values()}
 WIDTHS = {  # with a scale of 16 bits for each 128 weights
     f"{bits:g} bits": bits for bits in (16.0, 8.125, 4.125, 3.125, 2.125)
 }
@@ -37,7 +39,7 @@ def serving_planner(
     """The widget. model, card, bits, tokens: where it starts."""
     controls = {
         "model": choice("model", model, list(MODELS)),
-        "card": choice("card", card, list(CARDS)),
+        "card": choice("card", card, list(MEMORY)),
         "bits": choice("weights", bits, list(WIDTHS)),
         "tokens": choice("tokens held", tokens, TOKENS),
         "cache": choice("KV cache", 16.0, CACHE),
@@ -55,7 +57,7 @@ class Planner:
         self, *, model: str, card: str, bits: str, tokens: int, cache: float
     ) -> Frame:
         """The bars, and what to do in words."""
-        a, memory = MODELS[model], CARDS[card]
+        a, memory = MODELS[model], MEMORY[card]
         rows = {
             name: need(a, bits_per_weight=width, tokens=tokens, cache_bits=cache)
             for name, width in WIDTHS.items()

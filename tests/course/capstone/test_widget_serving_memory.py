@@ -6,11 +6,12 @@ import pytest
 
 from minquant.course.capstone.widget_serving_memory import (
     CACHE,
+    MEMORY,
     WIDTHS,
     serving_planner,
 )
 from minquant.course.qlora.figure_step_memory import amount
-from minquant.planning.serving_memory import CARDS, MODELS, need, tokens_that_fit
+from minquant.planning.serving_memory import MODELS, need, tokens_that_fit
 
 
 @pytest.fixture(scope="module")
@@ -19,12 +20,12 @@ def widget():
 
 
 @pytest.mark.parametrize("model", MODELS)
-@pytest.mark.parametrize("card", CARDS)
+@pytest.mark.parametrize("card", MEMORY)
 @pytest.mark.parametrize("bits", ["16 bits", "4.125 bits"])
 def test_the_printed_numbers_are_the_packages(widget, model, card, bits):
     widget.set(model=model, card=card, bits=bits, tokens=2**14, cache=8)
     assert widget.error is None
-    a, memory = MODELS[model], CARDS[card]
+    a, memory = MODELS[model], MEMORY[card]
     how = {"bits_per_weight": WIDTHS[bits], "cache_bits": 8}
     row, fits = need(a, tokens=2**14, **how), tokens_that_fit(a, memory, **how)
     said = re.sub(r"<[^>]+>", "", widget.frame.words)
