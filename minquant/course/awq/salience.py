@@ -22,7 +22,7 @@ from functools import cached_property
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from minquant.course.drawing.ruling import number
+from minquant.course.drawing.numbers import number
 from minquant.methods import rtn
 from minquant.methods.awq import (
     RATIOS,

@@ -18,9 +18,8 @@ from torch import Tensor
 
 from minquant.course.awq.figure_salience import ERRORS, INPUTS, SEEN, SaliencePicture
 from minquant.course.awq.salience import Protected, Salience
-from minquant.course.drawing.ruling import number
-from minquant.course.live.controls import choice, integer
-from minquant.course.live.controls import number as number_control
+from minquant.course.drawing.numbers import number
+from minquant.course.live.controls import choice, decimal, integer
 from minquant.course.live.dashboard import Dashboard, Frame, Spot
 from minquant.methods.awq import RATIOS
 from minquant.numerics import groups
@@ -46,7 +45,7 @@ def protected_columns(
         raise ValueError("layers is empty; give at least one (W, X), by its name")
     study = Study(layers)
     controls = {
-        "alpha": number_control("strength α", alpha, 0.0, RATIOS[-1], step=0.05),
+        "alpha": decimal("strength α", alpha, 0.0, RATIOS[-1], step=0.05),
         "bits": integer("bits", bits, 2, 8),
         "group": choice("groups", group, study.groups),
         "layer": choice("layer", next(iter(layers)), list(layers)),

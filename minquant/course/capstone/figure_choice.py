@@ -23,7 +23,7 @@ import numpy as np
 
 from minquant.course.drawing import artists, palette
 from minquant.course.drawing.figures import WIDTH, Picture
-from minquant.course.qlora.figure_step_memory import UNITS, amount
+from minquant.course.drawing.numbers import UNITS, readable_bytes, round_numbers
 from minquant.planning.choice import (
     Candidate,
     Choice,
@@ -163,7 +163,7 @@ class ChoicePicture:
         wide = max(text.get_window_extent(renderer).width for text in ax.texts) / sharp
         end = EDGE + wide + NUMBERS
         for i, c in enumerate(rows):
-            ax.text(end - 8, i + 0.5, amount(c.nbytes), va="center", ha="right")
+            ax.text(end - 8, i + 0.5, readable_bytes(c.nbytes), va="center", ha="right")
         self.frame = artists.boxes(ax, "none")
         self.frame.set(edgecolor=palette.INK, linewidth=2)
         return end
@@ -173,7 +173,7 @@ class ChoicePicture:
         panel = Panel(self.fig, left, SIZES, len(self.rows), (0, 1.05 * most))
         fits = (unit for unit in UNITS.items() if most >= unit[1])
         self.unit = name, scale = next(fits, ("bytes", 1.0))
-        marks = artists.round_numbers(most / scale)
+        marks = round_numbers(most / scale)
         marks = marks[marks >= 0][:: 2 if len(marks) > 5 else 1]
         panel.title("size", name, {scale * mark: f"{mark:,g}" for mark in marks})
         panel.bars.set_linewidth(10)
@@ -213,7 +213,7 @@ class ChoicePicture:
         self.choice = choose(self.rows, lines, budget)
         sizes = [Harm(c.nbytes, 0, c.nbytes) for c in self.rows]
         fits = ["held" if c.nbytes <= budget else "broken" for c in self.rows]
-        self.sizes.draw(budget, f"≤ {amount(budget)}", sizes, fits)
+        self.sizes.draw(budget, f"≤ {readable_bytes(budget)}", sizes, fits)
         for m, most in lines.items():
             judged = [self.choice.verdicts[c.name][m] for c in self.rows]
             harms = [c.harms[m] for c in self.rows]
@@ -245,6 +245,6 @@ def describe(rows: Sequence[Candidate], lines: Lines, choice: Choice) -> str:
             f"{choice.verdicts[c.name][m]}"
             for m, most in lines.items()
         ]
-        told.append(f"{c.name}, {amount(c.nbytes)}: {'; '.join(each)}.")
+        told.append(f"{c.name}, {readable_bytes(c.nbytes)}: {'; '.join(each)}.")
     drawn = ", ".join(f"{m} {beside(most, most)}" for m, most in lines.items())
     return f"{choice.reason} The lines: {drawn}. From the smallest: {' '.join(told)}"

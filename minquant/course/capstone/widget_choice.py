@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping, Sequence
 from math import floor, log10
 
 from minquant.course.capstone.figure_choice import ChoicePicture
-from minquant.course.live.controls import Control, number
+from minquant.course.live.controls import Control, decimal
 from minquant.course.live.dashboard import Dashboard, Frame
 from minquant.planning.choice import Candidate, Choice, Lines
 
@@ -56,7 +56,7 @@ def _slider(label: str, start: float, end: float) -> Control:
     """From 0 to the end of an axis, in 20 to 100 round steps."""
     size = 10.0 ** floor(log10(end))
     step = size / 10 if end >= 3 * size else size / 20
-    return number(label, start, min(0.0, start), max(end, start), step=step)
+    return decimal(label, start, min(0.0, start), max(end, start), step=step)
 
 
 def _widen(controls: Collection[Control]) -> None:

@@ -10,9 +10,9 @@ left out. Notebook 12 shows it.
 from __future__ import annotations
 
 from minquant.course.capstone.figure_serving_memory import ServingPicture
+from minquant.course.drawing.numbers import readable_bytes
 from minquant.course.live.controls import choice
 from minquant.course.live.dashboard import Dashboard, Frame
-from minquant.course.qlora.figure_step_memory import amount
 from minquant.planning import serving_memory
 from minquant.planning.serving_memory import CARDS, MODELS, need, tokens_that_fit
 
@@ -76,7 +76,7 @@ class Planner:
 def _words(row: serving_memory.Need, fits: int, memory: int, tokens: int) -> str:
     weights = row.matrices + row.rest
     if row.total <= memory:
-        left = f"{amount(memory - row.total)} are left"
+        left = f"{readable_bytes(memory - row.total)} are left"
         said = f"<b>It fits</b>, and {left}: for {fits - tokens:,} tokens more, "
         said += "but for the share that an engine needs to work in."
     elif weights <= memory:
@@ -86,8 +86,8 @@ def _words(row: serving_memory.Need, fits: int, memory: int, tokens: int) -> str
         )
     else:
         said = (
-            f"<b>The weights alone do not fit</b>: {amount(weights)} of "
-            f"{amount(memory)}. Fewer bits, a smaller model, or more cards."
+            f"<b>The weights alone do not fit</b>: {readable_bytes(weights)} of "
+            f"{readable_bytes(memory)}. Fewer bits, a smaller model, or more cards."
         )
-    share = f"The cache is {row.cache / row.total:.0%} of {amount(row.total)}."
+    share = f"The cache is {row.cache / row.total:.0%} of {readable_bytes(row.total)}."
     return f'<p style="margin:0">{said} {share}</p>'

@@ -21,7 +21,7 @@ from matplotlib.axes import Axes
 
 from minquant.course.drawing import palette
 from minquant.course.drawing.figures import Picture, plot
-from minquant.course.drawing.ruling import number
+from minquant.course.drawing.numbers import number
 from minquant.measure.evaluate import Perplexity, compare
 
 COLORS = palette.BLUE, palette.VERMILION, palette.INK, palette.VIOLET, palette.SKY

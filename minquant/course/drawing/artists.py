@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from typing import SupportsFloat
 
 import numpy as np
-from jaxtyping import Float, Num
+from jaxtyping import Num
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.lines import Line2D
@@ -82,27 +82,3 @@ def write(
         text.set_visible(False)
     for text, y, word in zip(texts, heights, said, strict=False):
         text.set(y=y, text=word, visible=True)
-
-
-def round_numbers(reach: float) -> Float[np.ndarray, " marks"]:
-    """Round numbers for an axis from -reach to reach: two to four on each side of 0.
-
-    >>> round_numbers(0.11).round(2).tolist()
-    [-0.1, -0.05, 0.0, 0.05, 0.1]
-    """
-    reach *= 1 + 1e-9  # a reach of 1, computed, may be a little less
-    size = 10.0 ** np.floor(np.log10(reach))
-    step = next(s * size for s in (2.5, 2, 1, 0.5) if reach >= 2 * s * size)
-    count = int(reach / step)
-    return step * np.arange(-count, count + 1)
-
-
-def labels(numbers: Float[np.ndarray, " marks"]) -> list[str]:
-    """Numbers with as many decimals as the one that needs most, and a real minus sign.
-
-    >>> labels(np.array([-0.1, 0, 0.05]))
-    ['−0.10', '0', '0.05']
-    """
-    texts = [f"{x:.10f}".rstrip("0") for x in numbers]
-    decimals = max(len(text.partition(".")[2]) for text in texts)
-    return ["0" if x == 0 else f"{x:.{decimals}f}".replace("-", "−") for x in numbers]

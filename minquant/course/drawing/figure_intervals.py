@@ -20,7 +20,7 @@ import numpy as np
 
 from minquant.course.drawing import palette
 from minquant.course.drawing.figures import WIDTH, Picture
-from minquant.course.drawing.ruling import number
+from minquant.course.drawing.numbers import number
 
 LEFT, RIGHT, TOP, ROW = 190, 226, 40, 32  # CSS pixels
 LINE = 34  # for the names of the reference lines

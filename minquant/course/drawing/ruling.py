@@ -14,13 +14,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import SupportsFloat, SupportsInt
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from minquant.course.drawing.numbers import integer, number
 from minquant.numerics.grids import Grid, IntegerGrid, value
 from minquant.numerics.groups import spread
 from minquant.numerics.scales import scale_name, scale_values
@@ -216,20 +216,3 @@ def _ticks(grid: Grid) -> tuple[Tensor, Tensor]:
     else:
         codes = torch.arange(len(grid.levels))
     return codes, value(codes, grid).float()
-
-
-def integer(x: SupportsInt) -> str:
-    """An integer with a real minus sign, `−3`, as text and pictures print it."""
-    return f"{int(x)}".replace("-", "−")
-
-
-def number(x: SupportsFloat, *, digits: int = 5, sign: bool = False) -> str:
-    """Significant digits and a real minus sign, as text and pictures print a number.
-
-    >>> number(-0.0123456), number(0.25, digits=3, sign=True), number(0)
-    ('−0.012346', '+0.250', '0')
-    """
-    if x == 0:
-        return "0"
-    text = f"{float(x):{'+' if sign else ''}#.{digits}g}"
-    return text.rstrip(".").replace("-", "−")

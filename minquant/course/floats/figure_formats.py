@@ -28,7 +28,6 @@ ROW = 46  # CSS pixels of one format's strip
 TALL = 76  # and of one model
 NAMES = "int8", "fp4 e2m1", "fp8 e5m2", "fp8 e4m3", "bf16", "fp16"
 _READ = palette.BLUE, palette.VERMILION, palette.INK, palette.VIOLET
-GIGA, MEGA = 1e9, 1e6  # decimal, as memory cards are sold
 
 
 @palette.style()
@@ -234,15 +233,3 @@ def _weights_in_words(weights: Mapping, limits: Mapping[str, float]) -> str:
     )
     cards = "".join(f" A line at {size(w)}: {name}." for name, w in limits.items())
     return f"What models weigh by format. {'; '.join(rows)}.{cards}"
-
-
-def size(n: float) -> str:
-    """Bytes in words, with three digits.
-
-    >>> size(13.5e9), size(482e6), size(7000)
-    ('13.5 GB', '482 MB', '7 kB')
-    """
-    for unit, name in ((GIGA, "GB"), (MEGA, "MB"), (1e3, "kB")):
-        if n >= unit:
-            return f"{n / unit:.3g} {name}" if n < 1000 * unit else f"{n / unit:.0f} GB"
-    return f"{n:.0f} bytes"

@@ -17,6 +17,7 @@ import numpy as np
 
 from minquant.course.drawing import artists, palette
 from minquant.course.drawing.figures import Picture
+from minquant.course.drawing.numbers import round_numbers, tick_labels
 from minquant.course.drawing.ruling import Ruling
 from minquant.course.gptq.pushing import Pushing
 
@@ -136,9 +137,9 @@ class PushesPicture:
         top = 1.12 * max(ours.max(), nearest.max())
         self.error_ax.set(xlim=(-1, width), ylim=(0, top))
         self.error_ax.set_xticks([0, width - 1])
-        marks = artists.round_numbers(top)
+        marks = round_numbers(top)
         marks = marks[marks >= 0]
-        said = [f"{word} %" for word in artists.labels(marks)]
+        said = [f"{word} %" for word in tick_labels(marks)]
         self.error_ax.set_yticks(marks, said)
         at = int(0.8 * width)
         self.names[0].set_position((at, nearest[at] + 0.02 * top))
@@ -166,8 +167,8 @@ class PushesPicture:
         self.joins.set_segments(artists.segments(mine, was[mine], mine, to))
         self.dots.set_data(mine, to)
         self.ring.set_data([at], [became])
-        marks = artists.round_numbers(reach)
-        artists.write(self.values, marks, artists.labels(marks))
+        marks = round_numbers(reach)
+        artists.write(self.values, marks, tick_labels(marks))
 
     def _draw_push(self, moves: np.ndarray, at: int) -> None:
         limit = 1.1 * float(np.abs(moves).max()) or 1.0
@@ -177,8 +178,8 @@ class PushesPicture:
         artists.fill(self.columns[1], at - 0.5, at + 0.5, -limit, limit)
         artists.fill(self.bars, x - 0.4, x + 0.4, 0, moves)
         self.nought.set_segments(artists.segments(ends[0], 0, ends[1], 0))
-        marks = artists.round_numbers(limit)[[0, -1]]
-        artists.write(self.push_values, [*marks, 0], [*artists.labels(marks), "0"])
+        marks = round_numbers(limit)[[0, -1]]
+        artists.write(self.push_values, [*marks, 0], [*tick_labels(marks), "0"])
 
     def _draw_alike(self, turn: int, width: int) -> None:
         """Pale: rows and columns of H that are spent. Framed: this column's row."""

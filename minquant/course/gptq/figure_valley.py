@@ -20,7 +20,7 @@ from torch import Tensor
 
 from minquant.course.drawing import palette
 from minquant.course.drawing.figures import Picture
-from minquant.course.drawing.ruling import number
+from minquant.course.drawing.numbers import number
 from minquant.methods.gptq_derivation import obs_step
 
 SIZE = (900, 430)

@@ -23,7 +23,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from minquant.course.drawing.ruling import Ruling, number
+from minquant.course.drawing.numbers import number
+from minquant.course.drawing.ruling import Ruling
 from minquant.methods import gptq_derivation, rtn
 from minquant.methods.gptq import quantize_gptq
 from minquant.numerics.grids import Grid

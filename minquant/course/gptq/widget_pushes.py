@@ -15,7 +15,7 @@ from functools import lru_cache
 from jaxtyping import Float
 from torch import Tensor
 
-from minquant.course.drawing.ruling import number
+from minquant.course.drawing.numbers import number
 from minquant.course.gptq.figure_pushes import PUSH, ROW, WINDOW, PushesPicture
 from minquant.course.gptq.pushing import Pushing
 from minquant.course.live.controls import choice, integer, switch

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from minquant.course.drawing import artists, palette
 from minquant.course.drawing.figures import Picture
-from minquant.course.drawing.ruling import number
+from minquant.course.drawing.numbers import number
 from minquant.methods import codebooks
 from minquant.numerics.tensor import QuantizedTensor
 

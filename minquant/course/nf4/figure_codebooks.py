@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 
 from minquant.course.drawing import artists, palette
 from minquant.course.drawing.figures import WIDTH, Picture
-from minquant.course.drawing.ruling import number
+from minquant.course.drawing.numbers import number
 
 LEFT, RIGHT = 130, 118  # CSS pixels beside the axes: names, and how many ticks
 TOP, TALL = 34, 190  # the bell

@@ -20,7 +20,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from minquant.course.drawing import palette
 from minquant.course.drawing.figures import Picture, plot
-from minquant.course.drawing.ruling import number
+from minquant.course.drawing.numbers import number
 
 MARKS, SIGNS = "os^vP", "●■▲▼✚"  # alike, on the lines and beside their names
 STYLES = "-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1))

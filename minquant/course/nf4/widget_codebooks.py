@@ -19,7 +19,7 @@ from itertools import pairwise
 from jaxtyping import Float
 from torch import Tensor
 
-from minquant.course.drawing.ruling import number
+from minquant.course.drawing.numbers import number
 from minquant.course.live.controls import choice, integer
 from minquant.course.live.dashboard import Dashboard, Frame, Spot
 from minquant.course.nf4.figure_code_usage import (

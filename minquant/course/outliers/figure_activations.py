@@ -20,7 +20,7 @@ from torch import Tensor
 
 from minquant.course.drawing import palette
 from minquant.course.drawing.figures import WIDTH, Picture
-from minquant.course.drawing.ruling import number
+from minquant.course.drawing.numbers import number
 
 TOKENS = 60  # the first ones are drawn
 LEFT, TOP, TALL, GAP, BAR = 66, 44, 216, 34, 118  # CSS pixels

@@ -18,7 +18,7 @@ import numpy as np
 
 from minquant.course.drawing import artists, palette
 from minquant.course.drawing.figures import WIDTH, Picture
-from minquant.course.drawing.ruling import number
+from minquant.course.drawing.numbers import number, round_numbers, tick_labels
 from minquant.course.outliers.outlier_split import Parted
 
 LEFT, TALL, ROW = 74, 92, 166  # CSS pixels of a still picture
@@ -53,8 +53,8 @@ class TokenRuler:
         reach = reach or parted.window
         if (ends := (-reach, reach)) != self.ax.get_xlim():
             self.ax.set_xlim(*ends)
-            marks = artists.round_numbers(reach)
-            self.ax.set_xticks(marks, artists.labels(marks))
+            marks = round_numbers(reach)
+            self.ax.set_xticks(marks, tick_labels(marks))
             self.fig.settle()
         step, stay = parted.step, parted.x[~parted.taken]
         ticks = step * np.arange(-(reach // step), reach // step + 1) if step else []

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int8
 from torch import Tensor
 
-from minquant.course.drawing.ruling import number
+from minquant.course.drawing.numbers import number
 from minquant.methods import llm_int8
 from minquant.methods.llm_int8 import OutlierWeights, Split
 from minquant.numerics.scales import scale_values

@@ -18,9 +18,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from minquant.course.drawing.ruling import number
-from minquant.course.live.controls import choice, integer
-from minquant.course.live.controls import number as number_control
+from minquant.course.drawing.numbers import number
+from minquant.course.live.controls import choice, decimal, integer
 from minquant.course.live.dashboard import Dashboard, Frame, Spot
 from minquant.course.outliers.figure_outlier_split import COLUMNS, SplitPicture
 from minquant.course.outliers.outlier_split import Parted, Sweep
@@ -49,7 +48,7 @@ def outlier_threshold(
     return Dashboard(
         study.draw,
         {
-            "threshold": number_control("threshold", threshold, 0, highest, step=0.5),
+            "threshold": decimal("threshold", threshold, 0, highest, step=0.5),
             "token": integer("token", token, 0, tokens - 1),
             "layer": choice("layer", next(iter(layers)), list(layers)),
             "kept": choice("outliers of W", kept, list(KEPT)),

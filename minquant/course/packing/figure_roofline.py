@@ -23,7 +23,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from minquant.course.drawing import palette
 from minquant.course.drawing.figures import WIDTH, Picture, plot
-from minquant.course.drawing.ruling import number
+from minquant.course.drawing.numbers import number
 from minquant.planning.roofline import Machine, Product, least_seconds, written_first
 
 MARKS, STYLES = "os^Dv", ("-", "--", "-.", (0, (9, 2)), (0, (1, 1)))

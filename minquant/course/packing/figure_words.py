@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 
 from minquant.course.drawing import artists, palette
 from minquant.course.drawing.figures import Picture
-from minquant.course.drawing.ruling import number
+from minquant.course.drawing.numbers import number, round_numbers, tick_labels
 from minquant.kernels.packed_words import (
     HALVES,
     PackedMatrix,
@@ -203,8 +203,8 @@ class WordPicture:
         if not 0.4 * self.limits < most * 1.15 <= self.limits:
             self.limits = 1.15 * most
             self.stems.set_ylim(-self.limits, self.limits)
-            marks = artists.round_numbers(most)
-            self.stems.set_yticks(marks, artists.labels(marks))
+            marks = round_numbers(most)
+            self.stems.set_yticks(marks, tick_labels(marks))
             self.fig.settle()
         if self.ticked != (seen.row, seen.first):
             self.ticked = seen.row, seen.first

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 import ipywidgets as ipw
 
 from minquant.course.drawing import palette
-from minquant.course.drawing.ruling import number
+from minquant.course.drawing.numbers import number
 from minquant.course.live.controls import Control, choice, integer
 from minquant.course.live.dashboard import Dashboard, Frame
 from minquant.course.packing.figure_words import (

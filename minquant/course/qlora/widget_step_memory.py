@@ -13,9 +13,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import prod
 
+from minquant.course.drawing.numbers import readable_bytes
 from minquant.course.live.controls import choice, integer
 from minquant.course.live.dashboard import Dashboard, Frame
-from minquant.course.qlora.figure_step_memory import StepMemoryPicture, amount
+from minquant.course.qlora.figure_step_memory import StepMemoryPicture
 from minquant.planning import budget
 from minquant.planning.memory import StepMemory
 
@@ -96,11 +97,11 @@ def _words(
     n = rest + sum(map(prod, shapes.values()))
     trained = budget.adapter_numbers(shapes, rank, only)
     state = chosen.gradients + chosen.optimizer
-    was = amount(whole.gradients + whole.optimizer)
+    was = readable_bytes(whole.gradients + whole.optimizer)
     return (
         f'<p style="margin:0">{trained:,} numbers are trained; the model has {n:,}, so '
         f"that is <b>{trained / n:.2%}</b>. Gradients, masters and Adam's moments "
-        f"take {amount(state)} instead of {was}. In all it is "
-        f"<b>{amount(chosen.total)}</b>: full fine-tuning's "
-        f"{amount(whole.total)} divided by <b>{whole.total / chosen.total:.1f}</b>.</p>"
+        f"take {readable_bytes(state)} instead of {was}. In all it is "
+        f"<b>{readable_bytes(chosen.total)}</b>: full fine-tuning's "
+        f"{readable_bytes(whole.total)} divided by <b>{whole.total / chosen.total:.1f}</b>.</p>"
     )

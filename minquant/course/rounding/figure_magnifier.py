@@ -14,7 +14,8 @@ import numpy as np
 
 from minquant.course.drawing import artists, palette
 from minquant.course.drawing.figures import Picture
-from minquant.course.drawing.ruling import Ruling, integer, number
+from minquant.course.drawing.numbers import integer, number
+from minquant.course.drawing.ruling import Ruling
 
 # Where things stand, in CSS pixels: left, top, width, height.
 WEDGE = (656, 44, 36, 262)

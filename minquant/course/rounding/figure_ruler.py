@@ -21,7 +21,8 @@ from matplotlib.text import Text
 
 from minquant.course.drawing import artists, palette
 from minquant.course.drawing.figures import Picture
-from minquant.course.drawing.ruling import Ruling, integer, number
+from minquant.course.drawing.numbers import integer, number, round_numbers, tick_labels
+from minquant.course.drawing.ruling import Ruling
 from minquant.course.rounding.figure_magnifier import LINE, Magnifier
 
 # Where things stand, in CSS pixels: left, top, width, height.
@@ -174,8 +175,8 @@ class RulerPicture:
         artists.write(
             self.codes, levels[named], map(integer, ruling.level_codes[named])
         )
-        marks = artists.round_numbers(self.reach)
-        artists.write(self.values, marks, artists.labels(marks))
+        marks = round_numbers(self.reach)
+        artists.write(self.values, marks, tick_labels(marks))
 
     def _draw_levels(self, ruling: Ruling) -> None:
         """Across the row, the ticks of every ruler; a fence between two rulers."""
@@ -221,8 +222,8 @@ class RulerPicture:
         self.bars.set_facecolor(np.where(out, palette.VIOLET, palette.VERMILION))
         self.nought.set_segments(artists.segments(-0.7, 0, len(e) - 0.3, 0))
         self.beyond.set_data(x[out], np.clip(e[out], -0.92 * limit, 0.92 * limit))
-        marks = artists.round_numbers(limit)[[0, -1]]
-        artists.write(self.error_values, [*marks, 0], [*artists.labels(marks), "0"])
+        marks = round_numbers(limit)[[0, -1]]
+        artists.write(self.error_values, [*marks, 0], [*tick_labels(marks), "0"])
         last = ruling.owner == ruling.owner[-1]
         ends = [high[last].max(), low[last].min()]
         if (ends[0] - ends[1]) / limit * ERROR[3] / 2 > LINE:

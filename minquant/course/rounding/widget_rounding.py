@@ -19,9 +19,9 @@ from functools import lru_cache
 from jaxtyping import Float
 from torch import Tensor
 
-from minquant.course.drawing.ruling import Ruling, number
-from minquant.course.live.controls import Control, choice, integer, switch
-from minquant.course.live.controls import number as decimal
+from minquant.course.drawing.numbers import number
+from minquant.course.drawing.ruling import Ruling
+from minquant.course.live.controls import Control, choice, decimal, integer, switch
 from minquant.course.live.dashboard import Dashboard, Frame, Spot
 from minquant.course.rounding.figure_ruler import ERROR, MAIN, RulerPicture
 from minquant.methods import rtn

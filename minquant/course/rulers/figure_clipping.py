@@ -25,7 +25,7 @@ from torch import Tensor
 
 from minquant.course.drawing import palette
 from minquant.course.drawing.figures import Picture, plot
-from minquant.course.drawing.ruling import number
+from minquant.course.drawing.numbers import number
 from minquant.methods import rtn
 from minquant.numerics.grids import Grid
 from minquant.numerics.groups import PER_CHANNEL, Granularity, split, spread

@@ -19,7 +19,8 @@ from matplotlib.axes import Axes
 
 from minquant.course.drawing import artists, palette
 from minquant.course.drawing.figures import WIDTH, Picture
-from minquant.course.drawing.ruling import Ruling, number
+from minquant.course.drawing.numbers import number
+from minquant.course.drawing.ruling import Ruling
 
 LEFT, RIGHT = 150, 148  # CSS pixels beside the axes: names, and what each ruler costs
 TOP, TALL = 34, 170  # the histogram

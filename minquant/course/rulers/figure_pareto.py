@@ -20,7 +20,7 @@ from matplotlib.ticker import LogLocator
 
 from minquant.course.drawing import palette
 from minquant.course.drawing.figures import Picture, plot
-from minquant.course.drawing.ruling import number
+from minquant.course.drawing.numbers import number
 
 LINE = 15  # CSS pixels between two lines of text
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from minquant.course.drawing import artists, palette
 from minquant.course.drawing.figures import WIDTH, Picture
-from minquant.course.drawing.ruling import number
+from minquant.course.drawing.numbers import number
 from minquant.models.linear_layers import Size
 
 LEFT = 170  # CSS pixels: names stand left of it

@@ -23,7 +23,7 @@ from torch import nn
 
 from minquant.almanac.questions import Probe
 from minquant.course.drawing import palette
-from minquant.course.drawing.ruling import number
+from minquant.course.drawing.numbers import number
 from minquant.course.live.controls import integer
 from minquant.course.live.dashboard import Dashboard, Frame
 from minquant.course.start.figure_shrinking import WIDTHS, ShrinkingPicture, Shrunk

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from minquant.course.drawing.ruling import number
+from minquant.course.drawing.numbers import number
 from minquant.course.nf4.widget_codebooks import KINDS, OWN, uneven_ruler
 from minquant.methods.catalog import BY_NAME, Format
 from minquant.methods.codebooks import error_by_code, usage

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from minquant.course.qlora.figure_step_memory import amount
+from minquant.course.drawing.numbers import readable_bytes
 from minquant.course.qlora.widget_step_memory import LAYERS, LLAMAS, OWN, memory_planner
 from minquant.planning import budget
 
@@ -35,9 +35,9 @@ def test_the_printed_numbers_are_the_packages(widget, model, layers, base):
     assert said.startswith(f"{trained:,} numbers are trained")
     assert f"that is {trained / (whole.weights / 2):.2%}" in said
     assert "Gradients, masters and Adam's moments take" in said
-    assert f"In all it is {amount(took.total)}:" in said
+    assert f"In all it is {readable_bytes(took.total)}:" in said
     assert f"divided by {whole.total / took.total:.1f}." in said
-    assert f"yours: {base} {amount(took.total)}" in widget.alt
+    assert f"yours: {base} {readable_bytes(took.total)}" in widget.alt
 
 
 def test_fewer_layers_train_fewer_numbers(widget):

@@ -5,7 +5,8 @@ import re
 import pytest
 import torch
 
-from minquant.course.drawing.ruling import Ruling, number
+from minquant.course.drawing.numbers import number
+from minquant.course.drawing.ruling import Ruling
 from minquant.course.rounding.widget_rounding import CONTROLS, rounding
 from minquant.methods import rtn
 from minquant.numerics import grids, groups
