@@ -21,7 +21,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from minquant.course.drawing import artists, palette
-from minquant.course.drawing.figure_intervals import Measured, said
+from minquant.course.drawing.figure_intervals import Measured, with_interval
 from minquant.course.drawing.figures import Picture
 from minquant.measure.probes import Share
 
@@ -149,7 +149,7 @@ class DamagePicture:
             self._ring(name, now.bits_per_weight, [y], [bottom], [top])
         self.numbers[0].set_text(f"{now.layer_error:.3g}")
         for text, row in zip(self.numbers[1:3], (now.kl, now.loss), strict=True):
-            text.set_text(said(row))
+            text.set_text(with_interval(row))
         self._draw_shares(now, tried)
         self.fig.alt = describe(key, now, self.whole)
 
@@ -190,7 +190,7 @@ def describe(key: Key, damage: Damage, whole: Mapping[str, Share]) -> str:
     words = (
         f"{bits} bits, one ruler for {ruler}: {damage.bits_per_weight:.2f} bits per "
         f"weight. Layer error {damage.layer_error:.3g} of the output's power; KL "
-        f"{said(damage.kl)} nats per token; loss changed by {said(damage.loss)}."
+        f"{with_interval(damage.kl)} nats per token; loss changed by {with_interval(damage.loss)}."
     )
     for name, share in damage.probes.items():
         before = f", {whole[name].mean:.0%} before" if name in whole else ""

@@ -23,7 +23,7 @@ import numpy as np
 from matplotlib.text import Text
 
 from minquant.course.drawing import artists, palette
-from minquant.course.drawing.figure_intervals import Measured, said
+from minquant.course.drawing.figure_intervals import Measured, with_interval
 from minquant.course.drawing.figures import Picture
 from minquant.measure.probes import Share
 
@@ -178,7 +178,7 @@ class VerdictPicture:
             x, y = _points(chosen, name)
             self.rings[name].set_data(x, y)
             self._bar(name, x, [np.clip(getattr(v, name)[1:], *limits) for v in chosen])
-            row = said(getattr(now, name)) if now else "not in the table"
+            row = with_interval(getattr(now, name)) if now else "not in the table"
             self.numbers[name].set_text(row)
         for name in PROBES:
             shares = getattr(now, name) if now else {}
@@ -206,11 +206,11 @@ def describe(key: Key, versions: Mapping[Key, Version], original: Version) -> st
             "original's."
         )
     now = versions[key]
-    (rise, between), flips = said(now.rise).split(" ", 1), said(now.flips).split(" ", 1)
+    (rise, between), flips = with_interval(now.rise).split(" ", 1), with_interval(now.flips).split(" ", 1)
     words = (
         f"{bits:g} bits by {method}, {now.bits_per_weight:.2f} bits per weight: "
         f"perplexity {now.perplexity:.3f}, {original.perplexity:.3f} before, a change "
-        f"of {rise}% {between}; KL {said(now.kl)} nats per token; the first choice "
+        f"of {rise}% {between}; KL {with_interval(now.kl)} nats per token; the first choice "
         f"flips for {'% '.join(flips)} of the tokens."
     )
     for name, (_, first, last) in PROBES.items():
