@@ -8,7 +8,9 @@ import numpy as np
 from jaxtyping import Float
 
 
-def spread_apart(heights: Sequence[float], gap: float) -> Float[np.ndarray, " names"]:
+def spread_apart(
+    heights: Sequence[float] | Float[np.ndarray, " names"], gap: float
+) -> Float[np.ndarray, " names"]:
     """Heights in ascending order, moved up and down until neighbours are `gap` apart.
 
     >>> spread_apart([1.0, 2.0, 9.0], 3.0).tolist()
