@@ -89,9 +89,7 @@ class ServingPicture:
         stack(self.bars, rows.values(), GB, end / (WIDTH - LEFT - RIGHT), end)
         marked = [i for i, name in enumerate(rows) if name == chosen]
         bottoms, tops = [i + 0.45 for i in marked], [i - 0.45 for i in marked]
-        artists.fill(
-            self.behind, [0] * len(marked), [end] * len(marked), bottoms, tops
-        )
+        artists.fill(self.behind, [0] * len(marked), [end] * len(marked), bottoms, tops)
         self.card.set_segments(
             artists.segments(memory / GB, -0.5, memory / GB, len(rows) - 0.5)
         )
