@@ -135,7 +135,7 @@ class SaliencePicture:
         self.curve_ax.set_yticks(marks, [f"{m:.0%}" for m in marks])
         self.line.set_data(RATIOS, curve)
         self.least.set_data([layer.best], [min(layer.curve)])
-        self.fig.settle()
+        self.fig.forget_background()
 
 
 def _label(ax: Axes, *, percent: bool) -> None:

@@ -85,7 +85,7 @@ class ServingPicture:
         end = REACH * memory / GB
         if self.ax.get_xlim() != (0, end):
             self.ax.set(xlim=(0, end), xlabel="memory, GB")
-            self.fig.settle()
+            self.fig.forget_background()
         stack(self.bars, rows.values(), GB, end / (WIDTH - LEFT - RIGHT), end)
         marked = [i for i, name in enumerate(rows) if name == chosen]
         bottoms, tops = [i + 0.45 for i in marked], [i - 0.45 for i in marked]

@@ -73,5 +73,5 @@ def _widen(controls: Collection[Control]) -> None:
 
 def _words(choice: Choice) -> str:
     """The choice in bold, and why."""
-    taken = f"Take {choice.chosen.name}." if choice.chosen else "Take none of these."
-    return paragraph(f"<b>{html.escape(taken)}</b> {html.escape(choice.reason)}")
+    advice = f"Take {choice.chosen.name}." if choice.chosen else "Take none of these."
+    return paragraph(f"<b>{html.escape(advice)}</b> {html.escape(choice.reason)}")

@@ -51,7 +51,8 @@ def intervals(
     vertical lines, such as the entropy, or 0 for a difference. level: of the intervals,
     for the words. log: a logarithmic axis.
 
-    Raises ValueError if there is no row, or one whose mean lies outside its interval.
+    Raises ValueError if there is no row, if a mean lies outside its interval, or if an
+    interval reaches down to 0 on a logarithmic axis.
     """
     measured = {name: Measured(*row) for name, row in rows.items()}
     _check(measured, log)

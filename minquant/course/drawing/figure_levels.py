@@ -43,7 +43,7 @@ def accuracy_by_level(
     """A line with its band for each model, by level.
 
     models: name to `Accuracy.by_level()`, all with the same levels; the first is full
-    precision, at most five. levels: what to write beneath each, by default its number.
+    precision, at most five. levels: what to write below each, by default its number.
     chance, majority: shares, 0 to 1, drawn as lines.
 
     Raises ValueError if the levels differ, or there are none, or more than five models.

@@ -38,7 +38,7 @@ def number(x: SupportsFloat, *, digits: int = 5, sign: bool = False) -> str:
 def readable_bytes(n_bytes: float, *, zeros: bool = True) -> str:
     """Bytes in the largest unit that they fill, with three digits.
 
-    zeros: whether zeros at the end are written, for numbers beneath one another.
+    zeros: whether zeros at the end are written, as in a column of numbers.
 
     >>> readable_bytes(6_738_415_616 * 2), readable_bytes(2130), readable_bytes(512)
     ('13.5 GB', '2.13 kB', '512 bytes')

@@ -143,7 +143,7 @@ class PushesPicture:
         x = int(0.8 * width)
         self.names[0].set_position((x, nearest[x] + 0.02 * top))
         self.names[1].set_position((0.97 * width, ours[x] - 0.04 * top))
-        self.fig.settle()
+        self.fig.forget_background()
 
     def _draw_row(self, pushing: Pushing, row: int, turn: int, seen: slice) -> None:
         was, now = pushing.W[row].numpy()[seen], pushing.now(row, turn).numpy()[seen]

@@ -1,4 +1,4 @@
-"""Widgets: controls above, a picture that moves, words beneath.
+"""Widgets: controls above, a picture that moves, words below.
 
     control ──▶ draw(**values) ──▶ Frame(picture, words) ──▶ <img alt="…"> and HTML
 
@@ -89,7 +89,7 @@ class Spot:
 class Frame:
     """What a draw function returns.
 
-    picture: a figure with alt text. words: HTML beneath it, which screen readers speak
+    picture: a figure with alt text. words: HTML below it, which screen readers speak
     when it changes, so keep it short. details: more HTML, which they do not speak.
     spots: texts under the pointer. disabled: names of controls that mean nothing in
     this state.
@@ -103,7 +103,7 @@ class Frame:
 
 
 class Dashboard:
-    """Controls, the picture that `draw(**values)` returns, and words beneath it.
+    """Controls, the picture that `draw(**values)` returns, and words below it.
 
     draw: takes the value of each control by its name and returns a `Frame`.
     controls: name to `Control`; they are laid out in this order.
@@ -158,7 +158,7 @@ class Dashboard:
         try:
             self.frame = self._redraw()
             self.error = None
-        except Exception as error:  # whatever it is, the reader must see it
+        except Exception as error:  # of any kind: the reader must see it
             self.error, self._drawn = error, None
         trouble = "" if self.error is None else _report(self.error)
         if self._trouble.value != trouble:

@@ -117,7 +117,7 @@ class SplitPicture:
         for axis in (self.columns_ax.yaxis, self.error_ax.xaxis, self.out_ax.xaxis):
             _label_decades(axis, "")
         _label_decades(self.error_ax.yaxis, " %")
-        self.fig.settle()
+        self.fig.forget_background()
 
 
 def _label_decades(axis: Axis, unit: str) -> None:

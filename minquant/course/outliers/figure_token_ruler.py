@@ -57,7 +57,7 @@ class TokenRuler:
             self.ax.set_xlim(*ends)
             marks = round_numbers(reach)
             self.ax.set_xticks(marks, tick_labels(marks))
-            self.fig.settle()
+            self.fig.forget_background()
         step = split.step
         ticks = step * np.arange(-(reach // step), reach // step + 1) if step else []
         self.ticks.set_segments(artists.segments(ticks, 0.06, ticks, 0.26))

@@ -212,13 +212,13 @@ class WordPicture:
             self.stems.set_ylim(-self.limits, self.limits)
             marks = round_numbers(most)
             self.stems.set_yticks(marks, tick_labels(marks))
-            self.fig.settle()
+            self.fig.forget_background()
         if self.ticked != (view.row, view.first):
             self.ticked = view.row, view.first
             ticks = np.arange(0, BLOCK + 1, HALVES)
             self.stems.set_xticks(ticks, [f"{view.first + t}" for t in ticks])
             self.stems.set_xlabel(f"column of W, row {view.row}")
-            self.fig.settle()
+            self.fig.forget_background()
 
 
 def describe(view: WordView) -> str:

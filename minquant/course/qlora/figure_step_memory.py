@@ -68,7 +68,7 @@ class StepMemoryPicture:
             if any(getattr(row, name) for row in rows.values())
         ]
         add_legend(self.fig, LEFT, shown)
-        self.fig.settle()
+        self.fig.forget_background()
 
     @palette.style()
     def update(self, rows: Mapping[str, StepMemory]) -> None:

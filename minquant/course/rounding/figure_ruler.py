@@ -3,7 +3,7 @@
     code  7 ┤────────────────    each dot is a weight, the dash it is joined to is the
           6 ┤──●─────────────    nearest tick of the ruler: the value that is stored.
           5 ┤──│──▬──────────    The line between them is the rounding error, drawn
-          4 ┤──▬──●──────────    again beneath on a scale of its own, inside the band
+          4 ┤──▬──●──────────    again below on a larger scale, inside the band
                                  of half a step that rounding cannot leave.
     error ── ▁ ── ▔ ────────     A weight beyond the ruler's end is clipped.
 
@@ -133,7 +133,7 @@ class RulerPicture:
         self.fig.move(*self.halves, *self.scales, *self.positions)
 
     def _draw_scales(self, ruling: Ruling, selected: int) -> None:
-        """Along the row: positions beneath, and above each ruler its scale."""
+        """Along the row: positions below, and above each ruler its scale."""
         count = len(ruling.weights)
         places = range(-ruling.first % 16, count, 16)
         self._along(self.positions, places, [str(p + ruling.first) for p in places])

@@ -27,7 +27,8 @@ def test_the_reference_is_a_line_with_a_name():
 
 
 def test_numbers_have_two_digits_of_their_interval():
-    assert with_interval(Measured(0.00010, -0.0002, 0.0004)) == "0.00010 [−0.00020, 0.00040]"
+    small = Measured(0.00010, -0.0002, 0.0004)
+    assert with_interval(small) == "0.00010 [−0.00020, 0.00040]"
     assert with_interval(Measured(12.3456, 11.0, 14.0)) == "12.3 [11.0, 14.0]"
     assert with_interval(Measured(250.0, 200.0, 300.0)) == "250 [200, 300]"
     assert with_interval(Measured(1.0, 1.0, 1.0)) == "1.0000 [1.0000, 1.0000]"
