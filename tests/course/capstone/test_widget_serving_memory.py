@@ -10,7 +10,7 @@ from minquant.course.capstone.widget_serving_memory import (
     WIDTHS,
     serving_planner,
 )
-from minquant.course.qlora.figure_step_memory import amount
+from minquant.course.drawing.numbers import readable_bytes
 from minquant.planning.serving_memory import MODELS, need, tokens_that_fit
 
 
@@ -30,13 +30,13 @@ def test_the_printed_numbers_are_the_packages(widget, model, card, bits):
     row, fits = need(a, tokens=2**14, **how), tokens_that_fit(a, memory, **how)
     said = re.sub(r"<[^>]+>", "", widget.frame.words)
     if row.total <= memory:
-        assert f"It fits, and {amount(memory - row.total)} are left" in said
+        assert f"It fits, and {readable_bytes(memory - row.total)} are left" in said
         assert f"for {fits - 2**14:,} tokens more" in said
     elif row.matrices + row.rest <= memory:
         assert f"and {fits:,} tokens beside them, not 16,384" in said
     else:
         assert said.startswith("The weights alone do not fit")
-    assert f"{bits} {amount(row.total)}" in widget.alt
+    assert f"{bits} {readable_bytes(row.total)}" in widget.alt
 
 
 def test_a_cache_of_4_bits_counts_its_scales_and_zeros(widget):
@@ -44,7 +44,7 @@ def test_a_cache_of_4_bits_counts_its_scales_and_zeros(widget):
     assert widget.error is None
     fewer = need(MODELS["Llama-2-7B"], tokens=2**14, cache_bits=4).cache
     counted = need(MODELS["Llama-2-7B"], tokens=2**14, cache_bits=4.625).cache
-    assert counted > fewer and f"KV cache {amount(counted)}" in widget.alt
+    assert counted > fewer and f"KV cache {readable_bytes(counted)}" in widget.alt
 
 
 def test_it_starts_with_a_model_that_fits_at_4_bits_and_not_at_16(widget):
