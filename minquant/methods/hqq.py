@@ -44,7 +44,7 @@ def quantize_hqq(
 ) -> QuantizedTensor:
     """W on the zero-points that leave the least Σ |W − W_hat|^p; scales as in RTN.
 
-    grid: `zero_point(bits)`. p, beta, rounds: as the module says; the defaults are those
+    grid: `zero_point(bits)`. p, beta, rounds: as in the module; the defaults are those
     of the authors' program. scale_dtype: how scales and zeros are stored.
 
     Raises ValueError if the grid has no zeros, or p is not between 0 and 1; and as

@@ -492,7 +492,7 @@ def test_offline_the_error_names_the_cache_and_the_bundled_model(tmp_path):
 
 
 def test_importing_the_package_brings_no_transformers():
-    run = "import sys, minquant, minquant.models.load; sys.exit('transformers' in sys.modules)"
+    run = "import sys, minquant.models.load; sys.exit('transformers' in sys.modules)"
     env = {"PYTHONPATH": ":".join(sys.path)}
     assert subprocess.run([sys.executable, "-c", run], env=env).returncode == 0
 

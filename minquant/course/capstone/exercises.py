@@ -5,8 +5,8 @@
     read_layer     what does the file say? Its words and scales back as weights
 
 The answers to the last two are written out in full, short enough to be written by hand.
-The package's own functions, `choice.choose` and `pack_quantized.quantized_tensor`, also say why, or
-refuse what they cannot read.
+The package's own functions, `choice.choose` and `pack_quantized.quantized_tensor`, also
+say why, or refuse what they cannot read.
 
 Two things differ from other lessons' exercises. Some mistakes of `read_layer` and
 `choose` raise: if a row is not cut, for instance, two shapes do not fit. So in these

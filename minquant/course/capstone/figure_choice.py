@@ -261,8 +261,8 @@ def describe(rows: Sequence[Candidate], lines: Lines, choice: Choice) -> str:
     sentences = []
     for c in rows:
         measures = [
-            f"{m} {format_beside(c.harms[m].low, most)} to {format_beside(c.harms[m].high, most)}, "
-            f"{choice.verdicts[c.name][m]}"
+            f"{m} {format_beside(c.harms[m].low, most)} to "
+            f"{format_beside(c.harms[m].high, most)}, {choice.verdicts[c.name][m]}"
             for m, most in lines.items()
         ]
         size = readable_bytes(c.nbytes)
