@@ -36,7 +36,7 @@ from torch import Tensor
 
 from minquant.kernels.frozen_product import Parts, row_slices
 from minquant.numerics.grids import IntegerGrid
-from minquant.numerics.groups import group_shape, join, per_group, split
+from minquant.numerics.groups import group_shape, per_group, split
 from minquant.numerics.scales import scale_values
 from minquant.numerics.tensor import QuantizedTensor
 
@@ -231,7 +231,7 @@ def dequantize(
         zeros = zeros.to(work)[:, :, None]
     steps = split(codes, per_group(packed.group_size)) - zeros  # (rows, n_groups, g)
     W_hat = steps * packed.scales[rows].to(work)[:, :, None]
-    return join(W_hat, tuple(codes.shape)).to(dtype)
+    return W_hat.reshape(codes.shape).to(dtype)
 
 
 def _pack_codes(

@@ -148,7 +148,7 @@ def test_the_score_of_many_weighs_them_by_their_power(W):
 
 
 def test_nothing_but_zeros_has_no_share():
-    with pytest.raises(ValueError, match="matrices hold no weight but 0"):
+    with pytest.raises(ValueError, match="matrices hold only zeros; give some with"):
         score([torch.zeros(2, 64)], BY_NAME["NF4"])
 
 

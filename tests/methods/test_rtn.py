@@ -442,8 +442,8 @@ NAN, INF = math.nan, math.inf
         (torch.ones(2, 4) > 0, TypeError, "W has dtype torch.bool; give floats"),
         (torch.ones(4), ValueError, r"W has shape \(4,\); give one matrix \(out, in\)"),
         (torch.ones(1, 2, 4), ValueError, r"W has shape \(1, 2, 4\); give one matrix"),
-        (torch.ones(0, 4), ValueError, r"W has shape \(0, 4\); give at least one weig"),
-        (torch.ones(4, 0), ValueError, r"W has shape \(4, 0\); give at least one weig"),
+        (torch.ones(0, 4), ValueError, r"W has shape \(0, 4\); give at least one numb"),
+        (torch.ones(4, 0), ValueError, r"W has shape \(4, 0\); give at least one numb"),
         (
             torch.ones(2, 4, device="meta"),
             ValueError,
@@ -452,7 +452,7 @@ NAN, INF = math.nan, math.inf
         (
             torch.tensor([[1.0, 2.0, NAN], [INF, NAN, -INF]]),
             ValueError,
-            r"W holds 2 NaN and 2 infinite of 6 weights, the first at \[0, 2\]; mend",
+            r"W holds 2 NaN and 2 infinite of 6 numbers, the first at \[0, 2\]; repl",
         ),
         (
             torch.full((2, 4), 1e6),
@@ -462,7 +462,7 @@ NAN, INF = math.nan, math.inf
         (torch.full((2, 4), 1e-9), ValueError, "scale: 2 of 2, down to 1.43e-10, roun"),
     ],
 )
-def test_weights_that_no_ruler_fits_are_refused_with_the_mend(W, error, said):
+def test_weights_that_no_ruler_fits_are_refused_with_what_to_do(W, error, said):
     with as_learners_have_it():
         with pytest.raises(error, match=said):
             rtn.quantize_rtn(W, absmax(4))
