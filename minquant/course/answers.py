@@ -32,7 +32,7 @@ from minquant.course.answers_serving import cache_bytes, choose, read_layer
 from minquant.measure.evaluate import Perplexity
 from minquant.measure.intervals import bootstrap
 from minquant.methods import awq, gptq_derivation, llm_int8, rtn, smoothquant
-from minquant.models.feeders import divide_outputs_
+from minquant.models.folds import divide_outputs_
 from minquant.numerics import grids, groups
 from minquant.numerics.bits import pack, packed_bytes, unpack
 from minquant.numerics.double_quant import DoubleQuantized

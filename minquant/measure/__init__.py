@@ -1,1 +1,1 @@
-"""measure."""
+"""What quantizing cost: perplexity, KL, probes, and how sure a number is."""

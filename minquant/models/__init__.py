@@ -1,1 +1,1 @@
-"""models."""
+"""Whole models: load, calibrate, quantize, fold, rotate and pack them."""

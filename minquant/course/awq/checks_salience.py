@@ -14,7 +14,7 @@ from torch import Tensor
 from minquant.course import answers
 from minquant.course.exercises import Exercise
 from minquant.methods import awq
-from minquant.models import feeders, folds
+from minquant.models import folds
 
 
 def _layer(seed: int, size: int, n: int) -> tuple[Tensor, Tensor]:
@@ -182,7 +182,7 @@ fold_scales = Exercise(
         ),
     },
     outputs=("the gain", "the matrix"),
-    shows=(answers.fold_scales, feeders.divide_outputs_, folds.fold_),
+    shows=(answers.fold_scales, folds.divide_outputs_, folds.fold_),
 )
 
 EXERCISES = (salient_columns, awq_scales, fold_scales)

@@ -101,7 +101,7 @@ class Shrinker:
         """What a model answers to a question, and whether that is right."""
         if isinstance(question, Probe):
             found = accuracy(twin, self.tokenizer, [question], progress=False)
-            return found.said[0], bool(found.correct[0])
+            return found.answers[0], bool(found.correct[0])
         prompt, answer = question
         wanted = _words(answer)
         room = 2 * len(wanted) + 3  # a stop is a token too, and a word may be several
