@@ -35,8 +35,7 @@ from torch import Tensor, nn
 
 from minquant.layers.coded import CodedLinear
 from minquant.layers.lora import LoraLinear
-from minquant.models.linear_layers import weight_of
-from minquant.models.packed_model import named
+from minquant.models.linear_layers import select_layers, weight_of
 from minquant.training.adapters import adaptable, adapters, add_adapters_
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -106,7 +105,7 @@ def load_adapters_(
     names = list(dict.fromkeys(key.rsplit(".lora_", 1)[0] for key in tensors))
     kind = {"rank": config["r"], "alpha": config["lora_alpha"]}
     kind["dropout"] = config.get("lora_dropout", 0.0)
-    layers = named(adaptable(model), names)
+    layers = select_layers(adaptable(model), names)
     for name in names:
         _check(name, layers[name], tensors, config["r"])
     if dtype is not None:

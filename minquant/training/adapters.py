@@ -31,8 +31,13 @@ from torch.utils.checkpoint import checkpoint
 
 from minquant.layers.coded import CodedLinear
 from minquant.layers.lora import LoraLinear, check_base, check_kind, nf4
-from minquant.models.linear_layers import decoder_blocks, linear_layers, weight_of
-from minquant.models.packed_model import coded_layers, named, pack_
+from minquant.models.linear_layers import (
+    decoder_blocks,
+    linear_layers,
+    select_layers,
+    weight_of,
+)
+from minquant.models.packed_model import coded_layers, pack_
 from minquant.numerics.tensor import QuantizedTensor
 
 M = TypeVar("M", bound=nn.Module)
@@ -61,7 +66,7 @@ def add_adapters_(
     """
     check_kind(rank, alpha, dropout, dtype)
     existing = adapters(model)
-    chosen = named(adaptable(model), only)
+    chosen = select_layers(adaptable(model), only)
     if twice := [name for name in chosen if name in existing]:
         raise ValueError(
             f"model has an adapter on {twice[0]} already; take it off first with "

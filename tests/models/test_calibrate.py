@@ -177,7 +177,9 @@ class Odd(nn.Module):
 @pytest.mark.parametrize(("twice", "culprit"), [(False, 1), (True, 0)])
 def test_blocks_that_are_no_chain_are_refused(twice, culprit):
     network = Odd(twice)
-    with pytest.raises(ValueError, match=f"Odd calls its decoder layer {culprit} othe"):
+    with pytest.raises(
+        ValueError, match=f"Odd does not call its decoder layer {culprit} e"
+    ):
         next(calibrate.block_inputs(network, network.layers, BATCHES))
 
 

@@ -70,7 +70,7 @@ def test_the_splits_of_a_file_are_disjoint_and_lose_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("content", "options", "message"),
     [
-        (None, {}, "is no text that can be read"),
+        (None, {}, "cannot be read as text"),
         (b"\xff\xfe\xfa", {}, "give the path of a UTF-8 text file"),
         (b"", {}, "holds 0 documents of 300 words"),
         (b"a b c", {"split": "tset"}, "split 'tset' is unknown"),

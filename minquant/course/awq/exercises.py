@@ -18,8 +18,7 @@ from torch import Tensor
 
 from minquant.course.exercises import Exercise
 from minquant.methods import awq
-from minquant.models import feeders, folds
-from minquant.models.feeders import divide_outputs_
+from minquant.models import folds
 
 
 def _layer(seed: int, size: int, n: int) -> tuple[Tensor, Tensor]:
@@ -220,5 +219,5 @@ check_fold_scales = Exercise(
         ),
     },
     outputs=("the gain", "the matrix"),
-    shows=(fold_scales, feeders.divide_outputs_, folds.fold_),
+    shows=(fold_scales, folds.divide_outputs_, folds.fold_),
 )

@@ -109,13 +109,12 @@ class Shrinker:
     def _ask(self, twin: nn.Module, question: Question) -> tuple[str, bool]:
         """What a model answers to a question, and whether that is right."""
         if isinstance(question, Probe):
-            result = accuracy(twin, self.tokenizer, [question], progress=False)
-            return result.said[0], bool(result.correct[0])
+            found = accuracy(twin, self.tokenizer, [question], progress=False)
+            return found.answers[0], bool(found.correct[0])
         prompt, answer = question
         wanted = _words(answer)
-        tokens = (
-            2 * len(wanted) + 3
-        )  # a full stop is one too, and a word may be several
+        # A full stop is a token too, and a word may be several.
+        tokens = 2 * len(wanted) + 3
         words = _words(generate(twin, self.tokenizer, prompt, tokens))[: len(wanted)]
         return " ".join(words), words == wanted
 

@@ -123,7 +123,7 @@ def test_a_probe_is_asked_as_everywhere(whole):
         *whole, tiny.texts_of("test", 2), prompt=PROMPT, questions={"one": probe}, new=3
     )
     found = accuracy(*whole, [probe], progress=False)
-    assert shrink(16).answers == found.said
+    assert shrink(16).answers == found.answers
     assert shrink(16).right == (bool(found.correct[0]),)
 
 
