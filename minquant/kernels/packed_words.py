@@ -35,8 +35,9 @@ from jaxtyping import Float, Integer, UInt8
 from torch import Tensor
 
 from minquant.kernels.frozen_product import Parts, row_slices
-from minquant.numerics.grids import IntegerGrid
+from minquant.numerics.grids import IntegerGrid, zero_point
 from minquant.numerics.groups import group_shape, per_group, split
+from minquant.numerics.ruler import Ruler, work_dtype
 from minquant.numerics.scales import scale_values
 from minquant.numerics.tensor import QuantizedTensor
 
@@ -149,7 +150,8 @@ def pack_matrix(quantized: QuantizedTensor) -> PackedMatrix:
     quantized: of a uniform grid of 2, 3, 4 or 8 bits, per tensor, channel or group.
     Scales of fp16 and fp32 stay as they are; others become fp32.
 
-    Raises ValueError for a codebook, other bits, input_scales, or codes off the grid.
+    Raises ValueError for a codebook, other bits, input_scales, zeros that are floats
+    (HQQ's), or codes off the grid.
 
     >>> import minquant as mq
     >>> codes = torch.arange(128)[None] % 15 - 7
@@ -171,6 +173,10 @@ def pack_matrix(quantized: QuantizedTensor) -> PackedMatrix:
         raise ValueError(
             "input_scales are given, and words have no place for them; divide X by "
             "them, and pack dataclasses.replace(quantized, input_scales=None)"
+        )
+    if quantized.zeros is not None and quantized.zeros.is_floating_point():
+        raise ValueError(
+            "zeros are floats, and words hold whole numbers; take layout='stream'"
         )
     fields(grid.bits)  # raises ValueError for other bits
     offset = 0 if grid.has_zeros else 2 ** (grid.bits - 1)
@@ -221,16 +227,16 @@ def dequantize(
     It is computed in float32, or in float64 if `dtype` is float64, and equals
     `QuantizedTensor.dequantize` bit for bit.
     """
-    work = torch.float64 if dtype == torch.float64 else torch.float32
     rows = rows or slice(None)
-    codes = unpack_matrix(packed, rows).to(work)
-    zeros = 2.0 ** (packed.bits - 1)
+    codes, scales = unpack_matrix(packed, rows), packed.scales[rows]
+    zeros = torch.full_like(scales, 2 ** (packed.bits - 1), dtype=torch.uint8)
     if packed.zeros is not None:
-        n_groups = packed.scales.shape[1]
-        zeros = _unpack_zeros(packed.zeros[rows], ZERO_BITS[packed.bits], n_groups)
-        zeros = zeros.to(work)[:, :, None]
-    steps = split(codes, per_group(packed.group_size)) - zeros  # (rows, n_groups, g)
-    W_hat = steps * packed.scales[rows].to(work)[:, :, None]
+        zeros = _unpack_zeros(
+            packed.zeros[rows], ZERO_BITS[packed.bits], scales.shape[1]
+        )
+    grid = zero_point(packed.bits)  # codes are 0 … 2^bits − 1 here, whatever they were
+    ruler = Ruler.of_groups(scales, zeros, grid, work_dtype(dtype))
+    W_hat = ruler.values(split(codes, per_group(packed.group_size)))
     return W_hat.reshape(codes.shape).to(dtype)
 
 

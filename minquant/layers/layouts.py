@@ -50,7 +50,10 @@ def packed(quantized: QuantizedTensor, layout: Layout = "auto") -> Matrix:
     bare = replace(quantized, input_scales=None)
     if layout == "words":
         return pack_matrix(bare)
-    if layout == "auto" and isinstance(grid, IntegerGrid) and grid.bits in ZERO_BITS:
+    in_words = isinstance(grid, IntegerGrid) and grid.bits in ZERO_BITS
+    if bare.zeros is not None and bare.zeros.is_floating_point():
+        in_words = False
+    if layout == "auto" and in_words:
         words = pack_matrix(bare)
         nbytes = bare.nbytes
         if grid.bits == 3:

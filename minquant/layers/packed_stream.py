@@ -33,6 +33,7 @@ from minquant.kernels.frozen_product import Parts, row_slices
 from minquant.numerics.bits import pack, packed_bytes, unpack
 from minquant.numerics.grids import Grid, value
 from minquant.numerics.groups import Granularity
+from minquant.numerics.ruler import Ruler, work_dtype
 from minquant.numerics.scales import Scales, scale_values
 from minquant.numerics.tensor import QuantizedTensor
 
@@ -55,7 +56,7 @@ class LookupMatrix:
 
     codes: UInt8[Tensor, " packed_bytes"]
     scales: Scales
-    zeros: UInt8[Tensor, " packed_zeros"] | None
+    zeros: UInt8[Tensor, " packed_zeros"] | Float[Tensor, "rows n_groups"] | None
     grid: Grid
     granularity: Granularity
     shape: tuple[int, int]
@@ -79,7 +80,9 @@ class LookupMatrix:
                 "16-bit floats"
             )
         codes = pack(q.codes.int() - grid.low, grid.bits)
-        zeros = None if q.zeros is None else pack(q.zeros.int() - grid.low, grid.bits)
+        zeros = q.zeros
+        if zeros is not None and not zeros.is_floating_point():
+            zeros = pack(zeros.int() - grid.low, grid.bits)
         shape = tuple(q.codes.shape)
         return cls(codes, q.scales, zeros, grid, q.granularity, shape, q.input_scales)
 
@@ -115,33 +118,35 @@ class LookupMatrix:
 
         It is computed in float32, or in float64 if `dtype` is float64.
         """
-        work = torch.float64 if dtype == torch.float64 else torch.float32
-        scales = scale_values(self.scales).to(work)
+        scales = scale_values(self.scales).to(work_dtype(dtype))
         for rows in row_slices(self.shape, PART):
-            yield rows, self._rows(rows, scales, work).to(dtype)
+            yield rows, self._rows(rows, scales).to(dtype)
 
     def _rows(
-        self, rows: slice, scales: Float[Tensor, "_ n_groups"], work: torch.dtype
+        self, rows: slice, scales: Float[Tensor, "_ n_groups"]
     ) -> Float[Tensor, "rows in"]:
         count, width = rows.stop - rows.start, self.shape[1]
-        values = self._read(self.codes, rows.start, count, width, work)
+        levels = self._read(self.codes, rows.start, count, width, scales.dtype)
         if self.granularity.kind == "tensor":  # all rows share one scale
-            values, own = values[:, None], slice(None)
+            levels, own = levels[:, None], slice(None)
         else:
-            n_groups, own = scales.shape[1], rows
-            values = values.view(count, n_groups, -1)  # (rows, n_groups, g)
-        if self.zeros is not None:
-            values -= self._zeros(own, scales.shape, work)[:, :, None]
-        W_hat = values.mul_(scales[own, :, None]).view(count, width)
+            levels, own = levels.view(count, scales.shape[1], -1), rows
+        zeros = self._zeros(own, scales)
+        ruler = Ruler.of_groups(scales[own], zeros, self.grid, scales.dtype)
+        W_hat = ruler.stretch(levels).view(count, width)
         if self.input_scales is not None:
-            W_hat /= self.input_scales.to(work)
+            W_hat = W_hat / self.input_scales.to(W_hat)
         return W_hat
 
     def _zeros(
-        self, rows: slice, shape: tuple[int, int], work: torch.dtype
-    ) -> Float[Tensor, "rows n_groups"]:
-        first, last, _ = rows.indices(shape[0])
-        return self._read(self.zeros, first, last - first, shape[1], work)
+        self, rows: slice, scales: Float[Tensor, "_ n_groups"]
+    ) -> Float[Tensor, "rows n_groups"] | None:
+        if self.zeros is None or self.zeros.is_floating_point():
+            return None if self.zeros is None else self.zeros[rows]
+        first, last, _ = rows.indices(len(scales))
+        return self._read(
+            self.zeros, first, last - first, scales.shape[1], scales.dtype
+        )
 
     def _read(
         self, stream: Tensor, start: int, count: int, width: int, work: torch.dtype

@@ -31,12 +31,12 @@ from dataclasses import replace
 from typing import Literal, TypeAlias
 
 import torch
-from jaxtyping import Float, Integer, Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from minquant.numerics.grids import Grid, round_to_codes
 from minquant.numerics.groups import PER_CHANNEL, Granularity, split
-from minquant.numerics.ruler import Ruler, work_dtype
+from minquant.numerics.ruler import Ruler, Zeros, work_dtype
 from minquant.numerics.scales import (
     Scales,
     ScaleType,
@@ -47,7 +47,6 @@ from minquant.numerics.scales import (
 from minquant.numerics.tensor import QuantizedTensor, check_rulers
 
 Clip: TypeAlias = Literal["mse"] | None
-Zeros: TypeAlias = Integer[Tensor, "rows n_groups"] | None
 CLIP_RATIOS = tuple(1 - i / 50 for i in range(41))  # 1.00, 0.98, … 0.20
 _CHUNK = 2**17  # weights that the search takes at a time: they stay in the cache
 
@@ -87,7 +86,7 @@ def quantize_with(
     grid: Grid,
     granularity: Granularity,
 ) -> QuantizedTensor:
-    """W rounded to nearest with given rulers: scales as stored, and integer zeros.
+    """W rounded to nearest with given rulers: scales and zeros as stored.
 
     Raises as `quantize_rtn` does, and ValueError if scales or zeros do not fit W's
     groups or the grid, or a scale is not a positive number.

@@ -23,13 +23,17 @@ Lesson 02 lays one on a row, lesson 03 cuts a matrix into many.
 """
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Integer, Num
 from torch import Tensor
 
 from minquant.numerics.grids import Grid, round_to_codes, value
 from minquant.numerics.scales import Scales, scale_values
+
+# A zero for each group, as stored: whole numbers in the grid's range, or floats.
+Zeros: TypeAlias = Num[Tensor, "rows n_groups"] | None
 
 
 def work_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -41,8 +45,8 @@ def work_dtype(dtype: torch.dtype) -> torch.dtype:
 class Ruler:
     """A grid with its scale as stored, and its zero where the grid has one.
 
-    scale: positive, in the dtype to calculate in. zero: whole numbers, or None. Both
-    broadcast against the weights and codes below.
+    scale: in the dtype to calculate in. zero: whole numbers, or None; or floats, where
+    a method (HQQ) lays 0 between two codes. Both broadcast against weights and codes.
 
     >>> import minquant as mq
     >>> ruler = Ruler(torch.tensor(0.5), torch.tensor(3), mq.zero_point(3))
@@ -52,14 +56,14 @@ class Ruler:
     """
 
     scale: Float[Tensor, "*scales"]
-    zero: Integer[Tensor, "*zeros"] | int | None
+    zero: Num[Tensor, "*zeros"] | float | None
     grid: Grid
 
     @classmethod
     def of_groups(
         cls,
         scales: Scales,
-        zeros: Integer[Tensor, "rows n_groups"] | None,
+        zeros: Zeros,
         grid: Grid,
         dtype: torch.dtype = torch.float32,
     ) -> "Ruler":
@@ -82,7 +86,10 @@ class Ruler:
 
     def codes(self, w: Float[Tensor, "*shape"]) -> Integer[Tensor, "*shape"]:
         """The code of the nearest value to each weight; ties as in `round_to_codes`."""
-        return round_to_codes(w / self.scale, self.grid, self.zero)
+        steps = w / self.scale
+        if isinstance(self.zero, Tensor) and self.zero.is_floating_point():
+            return round_to_codes(steps + self.zero, self.grid)
+        return round_to_codes(steps, self.grid, self.zero)
 
     def values(self, codes: Integer[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """What codes stand for, in the units of the weights."""

@@ -4,7 +4,8 @@
 
     codes          (out, in)          integers, one per weight
     scales         (rows, n_groups)   one per group; rows are out, or 1 per tensor
-    zeros          (rows, n_groups)   integers; None on symmetric grids and codebooks
+    zeros          (rows, n_groups)   integers; None on symmetric grids and codebooks;
+                                      HQQ's alone are floats
     input_scales   (in,)              only with AWQ and SmoothQuant: what the columns
                                       of W were multiplied by before rounding
 
@@ -29,14 +30,14 @@ from torch import Tensor
 from minquant.numerics.bits import packed_bytes
 from minquant.numerics.grids import Grid
 from minquant.numerics.groups import Granularity, group_shape, split
-from minquant.numerics.ruler import Ruler, work_dtype
+from minquant.numerics.ruler import Ruler, Zeros, work_dtype
 from minquant.numerics.scales import Scales, scale_name
 
 
 def check_rulers(
     shape: tuple[int, int],
     scales: Scales,
-    zeros: Integer[Tensor, "rows n_groups"] | None,
+    zeros: Zeros,
     grid: Grid,
     granularity: Granularity,
 ) -> None:
@@ -67,7 +68,7 @@ class QuantizedTensor:
 
     codes: Integer[Tensor, "out in"]
     scales: Scales
-    zeros: Integer[Tensor, "rows n_groups"] | None
+    zeros: Zeros
     grid: Grid
     granularity: Granularity
     input_scales: Float[Tensor, " in"] | None = None
@@ -133,8 +134,10 @@ class QuantizedTensor:
         note = f"{tuple(self.scales.shape)} {scale_name(self.scales)}"
         parts.append(("scales", self.scales.nbytes, note))
         if (zeros := self.zeros) is not None:
-            note = f"{tuple(zeros.shape)} packed likewise"
-            parts.append(("zeros", packed_bytes(zeros.numel(), bits), note))
+            size, note = packed_bytes(zeros.numel(), bits), "packed likewise"
+            if zeros.is_floating_point():
+                size, note = zeros.nbytes, scale_name(zeros)
+            parts.append(("zeros", size, f"{tuple(zeros.shape)} {note}"))
         if (s := self.input_scales) is not None:
             note = f"{tuple(s.shape)} {scale_name(s)}"
             parts.append(("input_scales", s.nbytes, note))

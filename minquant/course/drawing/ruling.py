@@ -23,6 +23,7 @@ from torch import Tensor
 from minquant.course.drawing.numbers import integer, number
 from minquant.numerics.grids import Grid, IntegerGrid, value
 from minquant.numerics.groups import spread
+from minquant.numerics.ruler import Ruler
 from minquant.numerics.scales import scale_name, scale_values
 from minquant.numerics.tensor import QuantizedTensor
 
@@ -76,10 +77,8 @@ class Ruling:
         zeros = None if quantized.zeros is None else quantized.zeros.flatten()[used]
         codes, nodes = _ticks(quantized.grid)
         scale_type = scale_name(quantized.scales)
-        if zeros is None:
-            levels = nodes * scales[:, None]
-        else:
-            levels = (nodes - zeros[:, None].float()) * scales[:, None]
+        zero = None if zeros is None else zeros[:, None]
+        levels = Ruler(scales[:, None], zero, quantized.grid).stretch(nodes)
         return cls(
             weights=W[row, here].detach().float().cpu().numpy(),
             values=quantized.dequantize()[row, here].float().cpu().numpy(),
