@@ -1,6 +1,6 @@
 """What flows into each layer: X or H, block by block, one block in memory at a time.
 
-GPTQ and AWQ judge a matrix by its inputs, and those are known only once text has gone
+GPTQ and AWQ judge a matrix by its inputs, and these are known only when text has gone
 through everything before it. So the text walks through the model block by block:
 
     calls  = block_inputs(model, ...)    how the model calls each block: its masks, ...
@@ -9,7 +9,7 @@ through everything before it. So the text walks through the model block by block
         for each group of matrices that share an input:           `sharing`
             run the block on hidden, keep what goes into them     `collect`
             the caller quantizes them and writes W_hat
-        hidden = what the block, now quantized, makes of hidden   `advance`
+        hidden = the output of the block, now quantized           `advance`
 
 So each matrix gets the inputs that the model, as quantized so far, produces, and can
 make up for errors made before it (Frantar et al. 2023, section 4). X (n, in) holds a
@@ -31,8 +31,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-Run = Callable[[], Any]
-See = Callable[[str, Tensor], None]
+Run = Callable[[], Any]  # sends all calibration text through one block
+See = Callable[[str, Tensor], None]  # gets the name and the inputs of a layer
 
 
 class Call(NamedTuple):
@@ -141,8 +141,8 @@ def advance(
     calls: Sequence[Call],
     hidden: Sequence[Float[Tensor, "_ _ width"]] | None = None,
 ) -> list[Float[Tensor, "_ _ width"]]:
-    """The hidden states after a block that is called as the model calls it, batch by
-    batch.
+    """Run a block on every batch, as the model calls it. Returns the hidden states
+    after it, batch by batch.
 
     hidden: the hidden states before it; None for the first block, whose calls hold
     them.

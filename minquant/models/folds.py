@@ -65,10 +65,10 @@ def fold(
 def fold_(model: nn.Module, report: Mapping[str, QuantizedTensor]) -> Folded:
     """Fold a quantized model's `input_scales` into what makes the inputs, in place.
 
-    model, report: as `quantize_` leaves them. Layers that share an input must share
-    their scales, as they do if a method of `Ws` made them. Layers beside them that are
-    not in the report are floats, and their columns are multiplied by s. Afterwards the
-    model holds W_hat · s, and the report that is returned says so.
+    model, report: as `quantize_` leaves them. Scales are folded if all layers that
+    share an input have the same ones, as they do if a method of `Ws` made them. Layers
+    beside them that are not in the report are floats, and their columns are multiplied
+    by s. Afterwards the model holds W_hat · s, and the report that is returned says so.
 
     Raises ValueError as `feeders` does. AWQ (Lin et al. 2024), section 3.2; SmoothQuant
     (Xiao et al. 2023), section 4.

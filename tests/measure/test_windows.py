@@ -1,4 +1,4 @@
-"""Reading: every token is counted once, whatever the windows and the batches."""
+"""Every token is counted once, whatever the windows and the batches."""
 
 import pytest
 import torch

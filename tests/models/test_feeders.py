@@ -68,14 +68,14 @@ def test_values_are_the_last_third_of_gpt2s_attention():
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_finds_the_same(dtype):
     network = tiny.model(dtype=dtype)
-    made = [feeder.name for _, feeder in found_in(network)]
-    assert made == [feeder.name for _, feeder in found_in(tiny.model())]
+    names = [feeder.name for _, feeder in found_in(network)]
+    assert names == [feeder.name for _, feeder in found_in(tiny.model())]
 
 
 def test_a_norm_whose_output_also_goes_elsewhere_feeds_nothing():
     after = tiny.model("OPT", do_layer_norm_before=False)  # the norm goes on as it is
-    made = [(group[0].split(".")[-1], f and f.name) for group, f in found_in(after)]
-    for layer, feeder in made:
+    pairs = [(group[0].split(".")[-1], f and f.name) for group, f in found_in(after)]
+    for layer, feeder in pairs:
         if layer in ("q_proj", "fc1"):
             assert feeder is None
         else:

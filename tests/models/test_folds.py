@@ -51,7 +51,7 @@ def random_model(kind="Llama", **changes):
 
 
 def logits(network):
-    """What the model says to all batches."""
+    """The predictions of a model for all batches."""
     return torch.cat([network(input_ids=ids).logits.flatten(0, 1) for ids in BATCHES])
 
 
@@ -84,7 +84,7 @@ def test_a_folded_model_computes_the_same_and_needs_no_input_scales(kind, method
 
 
 @pytest.mark.parametrize("kind", tiny.CONFIGS)
-def test_folding_moves_the_scales_and_not_nothing(kind):
+def test_folding_changes_the_weights_and_keeps_the_codes(kind):
     network, report = quantized(random_model(kind))
     twin, (folded, left) = fold(network, report)
     moved = {
@@ -187,7 +187,7 @@ def test_a_weight_that_serves_twice_keeps_its_scales():
     torch.testing.assert_close(logits(twin), before, rtol=1e-2, atol=1e-2)
 
 
-def test_by_hand_a_norm_takes_what_a_layer_is_given():
+def test_by_hand_a_norm_takes_the_scale_of_the_layers_after_it():
     network = random_model()
     s = torch.ones(32)
     s[5] = 4.0
@@ -219,7 +219,7 @@ def norms(kind):
 
 
 @pytest.mark.parametrize("kind", ["Llama", "Gemma", "Gemma3Text", "OPT", "GPT2"])
-def test_a_norms_outputs_divided(kind):
+def test_a_norms_outputs_are_divided(kind):
     found = list(norms(kind))
     assert found
     for norm in found:
@@ -231,7 +231,7 @@ def test_a_norms_outputs_divided(kind):
 
 
 @pytest.mark.parametrize("kind", ["GPT2", "Qwen2"])
-def test_a_linear_layers_outputs_divided(kind):
+def test_a_linear_layers_outputs_are_divided(kind):
     layer = next(iter(linear_layers(tiny.model(kind)).values()))
     nn.init.normal_(layer.bias)
     rows, width = weight_of(layer).shape

@@ -23,7 +23,7 @@ def states(*shape, seed=0):
 
 
 def read(network, scheme=None, ids=IDS, chunk=8):
-    """What the model says when its cache is rounded, and the cache."""
+    """The logits of a model whose cache is rounded, and the cache."""
     around = contextlib.nullcontext()
     if scheme is not None:
         around = kv_cache.rounding(network, scheme, chunk=chunk)
@@ -127,8 +127,8 @@ def test_generate_continues_greedily_and_perplexity_work_inside():
     plain = text.continue_greedily(network, IDS[:, :20], 6)
     with kv_cache.rounding(network, FLOATS, chunk=8):
         assert torch.equal(text.continue_greedily(network, IDS[:, :20], 6), plain)
-        made = network.generate(IDS[:, :20], max_new_tokens=6, do_sample=False)
-    assert torch.equal(made[:, 20:26], plain[:, : made.shape[1] - 20])
+        written = network.generate(IDS[:, :20], max_new_tokens=6, do_sample=False)
+    assert torch.equal(written[:, 20:26], plain[:, : written.shape[1] - 20])
     before = evaluate.perplexity(network, words, texts, progress=False)
     with kv_cache.rounding(network, Rounding(2, 2, group=4, window=4), chunk=4):
         after = evaluate.perplexity(network, words, texts, progress=False)
@@ -156,7 +156,7 @@ def test_afterwards_the_model_is_as_before_even_after_an_error():
     assert torch.equal(read(network)[0], plain)
 
 
-def test_the_cache_weighs_its_codes_scales_zeros_and_the_window():
+def test_the_size_counts_codes_scales_zeros_and_the_window():
     scheme = Rounding(4, 2, group=8, window=5)
     _, cache = read(tiny.model(), scheme)
     size = kv_cache.cache_size(cache, scheme)
@@ -196,7 +196,7 @@ def test_a_rounding_within_a_rounding_leaves_the_outer_one_as_it_was():
         ),
     ],
 )
-def test_what_would_be_of_the_last_chunk_alone_is_refused(given, message):
+def test_outputs_that_would_be_those_of_the_last_chunk_are_refused(given, message):
     network = tiny.model()
     with (
         kv_cache.rounding(network, FLOATS, chunk=8),
@@ -215,7 +215,7 @@ def test_a_config_that_asks_for_hidden_states_is_seen_too():
 
 
 @pytest.mark.parametrize("chunk", [40, None])
-def test_in_one_piece_loss_and_hidden_states_are_the_models_own(chunk):
+def test_in_one_piece_loss_and_hidden_states_are_those_of_the_model(chunk):
     network = tiny.model()
     asked = {"input_ids": IDS, "labels": IDS, "output_hidden_states": True}
     plain = network(**asked)
@@ -241,7 +241,7 @@ def test_padding_is_read_on_the_right_and_refused_on_the_left(chunk):
     assert torch.allclose(logits[within], plain[within], **close)
 
 
-def test_a_cache_that_is_not_rounded_weighs_sixteen_bits():
+def test_a_cache_that_is_not_rounded_takes_sixteen_bits():
     _, cache = read(tiny.model())
     assert kv_cache.cache_size(cache, FLOATS).bits_per_number == 16
 

@@ -1,4 +1,4 @@
-"""A method's signature says what it needs; its error is that of the outputs."""
+"""A method's signature says what it needs; its error is the error of the outputs."""
 
 from functools import partial
 
@@ -31,7 +31,7 @@ def test_a_signature_says_what_a_method_needs(function, takes_all, needs):
     assert (method.takes_all, method.needs) == (takes_all, needs)
 
 
-def test_what_no_model_gives_is_asked_for_at_once():
+def test_what_is_missing_is_named_before_any_work():
     with pytest.raises(ValueError, match="also needs grid, .* functools.partial"):
         Method.from_function(rtn.quantize_rtn, SOME)
     with pytest.raises(ValueError, match="needs X, but calibration is None; pass cal"):
@@ -40,12 +40,12 @@ def test_what_no_model_gives_is_asked_for_at_once():
         Method.from_function(lambda bits=4: bits, SOME)
 
 
-def test_results_come_by_name_and_nothing_is_written():
+def test_results_have_names_and_nothing_is_written():
     Ws = {"a": torch.randn(3, 8), "b": torch.randn(2, 8)}
     kept = {name: W.clone() for name, W in Ws.items()}
     for function in (int4, lambda Ws: [int4(W) for W in Ws]):
-        made = Method.from_function(function, SOME).apply(Ws, {})
-        for name, (quantized, W_hat) in made.items():
+        results = Method.from_function(function, SOME).apply(Ws, {})
+        for name, (quantized, W_hat) in results.items():
             assert torch.equal(W_hat, int4(kept[name]).dequantize())
             assert torch.equal(quantized.dequantize(), W_hat)
             assert torch.equal(Ws[name], kept[name])

@@ -1,4 +1,4 @@
-"""A whole model in 8-bit integers: in each layer, the products that one layer gives."""
+"""A model in 8-bit integers: each layer computes what one layer alone computes."""
 
 from functools import partial
 
@@ -27,7 +27,7 @@ NAME = "model.layers.0.self_attn.q_proj"
 
 
 def logits(network):
-    """What the model says to the first batch."""
+    """The predictions of a model for the first batch."""
     return network(input_ids=BATCHES[0]).logits
 
 
@@ -61,8 +61,8 @@ def test_each_layer_multiplies_as_the_function_of_one_layer_says(kind):
             "vector_wise": vector_wise(quantize_rows(X), quantize_rows(W)),
             "llm_int8": llm_int8(X, W),
         }
-        for how, Y in expected.items():
-            with w8a8(network, how):
+        for way, Y in expected.items():
+            with w8a8(network, way):
                 assert torch.equal(layer(X[None])[0], Y + bias)
 
 
@@ -108,13 +108,14 @@ def test_outliers_are_counted_by_layer():
         assert counts[NAME].values == counts[NAME].columns == 0  # nothing has run yet
 
 
-def test_outlier_weights_from_the_codes_are_another_model():
+def test_outlier_weights_from_the_codes_change_the_result_more_than_fp16():
     network = large_model()
-    said = []
-    for how in (torch.float32, torch.float16, "int8"):
-        with w8a8(network, outlier_weights=how):
-            said.append(logits(network))
-    assert (said[1] - said[0]).abs().max() < (said[2] - said[0]).abs().max()
+    results = []
+    for weights in (torch.float32, torch.float16, "int8"):
+        with w8a8(network, outlier_weights=weights):
+            results.append(logits(network))
+    in_floats, in_fp16, in_int8 = results
+    assert (in_fp16 - in_floats).abs().max() < (in_int8 - in_floats).abs().max()
 
 
 def test_smooth_uses_the_reports_codes_and_folded_it_is_vector_wise():
