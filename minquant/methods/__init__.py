@@ -1,1 +1,1 @@
-"""methods."""
+"""The quantization methods, one file for each."""

@@ -1,1 +1,1 @@
-"""numerics."""
+"""Numbers: grids, groups, scales, rulers, and the quantized matrix."""
