@@ -20,14 +20,13 @@ w_j to nearest is the best that column j can still do. This is GPTQ (Frantar et 
 2023, algorithm 1), as shown by Chee et al. (2023, QuIP), who call it LDLQ. The paper's
 H is 2XXᵀ with X (in, n); the 2 cancels. The choices, each an argument:
 
-    damping         H's mean diagonal times this is added to its diagonal. Then errors
-                    are not pushed into directions only because calibration hardly saw
-                    them
+    damping         this share of H's mean diagonal is added to its diagonal. Without
+                    it, large errors go into directions that calibration hardly saw
     act_order       the columns with the largest inputs first, while many are left to
                     make up for them. Groups stay as they are in W: no index is stored
     static_groups   all rulers fixed before the loop, from W. Otherwise a group gets its
                     ruler when the loop reaches it, from the weights as they then are.
-                    act_order visits the columns of many groups in turn: always fixed
+                    With act_order the columns of many groups mix, so rulers are fixed
     clip            how the ruler of a group is chosen, as in RTN
 
 An input that calibration never saw (H[j, j] = 0) takes no part in this: its column is
@@ -90,36 +89,36 @@ def quantize_gptq(
         raise ValueError(f"block is {block}; choose a number of columns, often 128")
     W = floats(W)
     H = _checked(H, W)
+    groups = split(W, granularity)  # (rows, n_groups, g)
+    g = W.shape[1] // groups.shape[1]  # columns of a group
+    fixed = static_groups or act_order or g == W.shape[1]
+    if not fixed and not isinstance(scale_dtype, torch.dtype):
+        raise ValueError(
+            "scale_dtype is a format that needs all scales at once, and here they are "
+            "fitted one group after the other; pass static_groups=True"
+        )
     order = torch.arange(len(H), device=W.device)
     if act_order:
         order = H.diagonal().argsort(descending=True, stable=True)
     P = _pushes(H, order, damping, W.dtype)
     W_ordered = W.T.contiguous()[order]  # (in, out)
-    groups = split(W, granularity)  # (rows, n_groups, g)
-    g = W.shape[1] // groups.shape[1]  # columns of a group
-    stored = []  # scales and zeros, of all groups or of one after the other
+    stored = []  # scales and zeros: of all groups, or of one after the other
 
     def fit(groups: Float[Tensor, "rows n_groups g"]) -> list[Ruler]:
-        """A ruler for a column of each of these groups; stores what it is made of."""
+        """The rulers of these groups; their scales and zeros are stored."""
         stored.append(scale_and_zero(groups, grid, clip=clip, scale_dtype=scale_dtype))
         ruler = Ruler.of_groups(*stored[-1], grid, groups.dtype)
         return [ruler.column(i) for i in range(groups.shape[1])]
 
-    if static_groups or act_order or g == W.shape[1]:
+    if fixed:
         rulers = fit(groups)
         rulers = [rulers[i] for i in (order // g).tolist()]  # one for each column
         codes = _round_columns(W_ordered, P, block, rulers)
-    elif isinstance(scale_dtype, torch.dtype):
-        codes = _round_columns(W_ordered, P, g, [], fit)
+        scales, zeros = stored[0]
     else:
-        raise ValueError(
-            "scale_dtype is a format that needs all scales at once, and here they are "
-            "fitted one group after the other; pass static_groups=True"
-        )
-    scales, zeros = stored[0]
-    if len(stored) > 1:
-        scales = torch.cat([scales for scales, _ in stored], 1)
-        zeros = None if zeros is None else torch.cat([zeros for _, zeros in stored], 1)
+        codes = _round_columns(W_ordered, P, g, [], fit)
+        scales = torch.cat([s for s, _ in stored], 1)
+        zeros = torch.cat([z for _, z in stored], 1) if grid.has_zeros else None
     codes = codes[order.argsort()].T.contiguous()
     return QuantizedTensor(codes, scales, zeros, grid, granularity)
 
@@ -131,9 +130,10 @@ def _round_columns(
     rulers: list[Ruler],
     fit: Callable[[Tensor], list[Ruler]] | None = None,
 ) -> Integer[Tensor, "in out"]:
-    """The codes of all columns of the layer: rows here, in the order of rounding.
+    """The codes of all columns of the layer, one after the other.
 
-    rulers: one for each column. Or none, and `fit` gives the ruler of each block.
+    W, P: in the order of rounding. W is transposed: its rows are the layer's columns.
+    rulers: one for each column; or none, and `fit` gives one for each block.
     """
     E, codes = torch.zeros_like(W), []
     for a in range(0, len(W), block):

@@ -76,8 +76,8 @@ def test_each_weight_gets_the_number_of_its_own_group(out, n_groups, g):
 def test_a_group_that_does_not_divide_the_row_is_named_with_ones_that_do(
     g, width, choices
 ):
-    said = f"^group_size {g} does not divide in_features {width}; choose {choices}$"
-    with pytest.raises(ValueError, match=said):
+    message = f"^group_size {g} does not divide in_features {width}; choose {choices}$"
+    with pytest.raises(ValueError, match=message):
         split(torch.zeros(2, width), per_group(g))
 
 
