@@ -134,5 +134,5 @@ def test_the_stamps_find_every_module():
 
 
 def test_shapes_are_types_while_tests_run():
-    with pytest.raises(Exception, match="type-check"):
+    with pytest.raises(Exception, match="Type-check error"):
         pack(torch.ones(8), 4)  # floats, where whole numbers are asked for

@@ -56,9 +56,9 @@ def executed(*cells):
         ),
         (
             """
-            from minquant.widgets import Dashboard, Frame
-            from minquant.figures import Picture
-            from minquant.widget_controls import integer
+            from minquant.course.live.dashboard import Dashboard, Frame
+            from minquant.course.drawing.figures import Picture
+            from minquant.course.live.controls import integer
             draw = lambda n: Frame(Picture(alt=f"{1 / n}"))
             board = Dashboard(draw, {"n": integer("n", 1, 0, 1)})
             board.set(n=0)

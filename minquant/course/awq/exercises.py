@@ -19,6 +19,7 @@ from torch import Tensor
 from minquant.course.exercises import Exercise
 from minquant.methods import awq
 from minquant.models import folds
+from minquant.models.folds import divide_outputs_
 
 
 def _layer(seed: int, size: int, n: int) -> tuple[Tensor, Tensor]:

@@ -219,5 +219,5 @@ check_best_clip = Exercise(
         ),
     },
     outputs=("the share",),
-    shows=(best_clip, rtn._least_error),
+    shows=(best_clip, rtn._best_ends),
 )
