@@ -45,7 +45,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Integer, UInt8
+from jaxtyping import Float, Num, UInt8
 from torch import Tensor
 
 Blocks = Float[Tensor, "n block"]
@@ -94,7 +94,7 @@ def block_type(name: str) -> BlockType:
 def quantize_blocks(
     W: Float[Tensor, "rows width"],
     name: str,
-    importance: Float[Tensor, " width"] | None = None,
+    importance: Float[Tensor, " columns"] | None = None,
 ) -> UInt8[Tensor, "rows bytes"]:
     """A matrix as rows of blocks of one type.
 
@@ -144,7 +144,7 @@ def dequantize_blocks(
 
 
 def _importance_of(
-    x: Blocks, importance: Float[Tensor, " width"] | None, rows: int, width: int
+    x: Blocks, importance: Float[Tensor, " columns"] | None, rows: int, width: int
 ) -> Blocks:
     """How much each weight's error counts, all of them positive."""
     if importance is None:
@@ -165,7 +165,7 @@ def _importance_of(
 # --- bytes ---
 
 
-def _fp16(numbers: Float[Tensor, "n k"]) -> UInt8[Tensor, "n 2k"]:
+def _fp16(numbers: Float[Tensor, "n k"]) -> UInt8[Tensor, "n 2*k"]:
     stored = numbers.half()
     if stored.isinf().any():
         raise ValueError(
@@ -178,7 +178,7 @@ def _read_fp16(data: Bytes) -> Float[Tensor, "n k"]:
     return data.contiguous().view(torch.float16).float()
 
 
-def _nibbles(codes: Integer[Tensor, "n pairs"]) -> UInt8[Tensor, "n bytes"]:
+def _nibbles(codes: Num[Tensor, "n pairs"]) -> UInt8[Tensor, "n bytes"]:
     """Two codes of 4 bits in a byte: code i low, code i + half high."""
     low, high = codes.to(torch.uint8).chunk(2, 1)
     return (low & 15) | ((high & 15) << 4)
@@ -203,27 +203,50 @@ def _q8_0(x: Blocks) -> Bytes:
     d = x.abs().amax(1, keepdim=True) / 127
     scaled = x * _inverse(d)
     codes = scaled.sign() * (scaled.abs() + 0.5).floor()  # ties away from 0
-    return torch.cat([_fp16(d), codes.to(torch.int8).view(torch.uint8)], 1)
+    return codes_as_q8_0(codes, d)
 
 
 def _q4_0(x: Blocks) -> Bytes:
     d = _signed_extreme(x) / -8
-    codes = (x * _inverse(d) + 8.5).trunc().clamp(0, 15)
-    return torch.cat([_fp16(d), _nibbles(codes)], 1)
+    return codes_as_q4_0((x * _inverse(d) + 8.5).trunc().clamp(0, 15) - 8, d)
 
 
 def _q4_1(x: Blocks) -> Bytes:
     low, high = x.amin(1, keepdim=True), x.amax(1, keepdim=True)
     d = (high - low) / 15
-    codes = ((x - low) * _inverse(d) + 0.5).trunc().clamp(0, 15)
-    return torch.cat([_fp16(d), _fp16(low), _nibbles(codes)], 1)
+    return codes_as_q4_1(((x - low) * _inverse(d) + 0.5).trunc().clamp(0, 15), d, low)
 
 
 def _q5_0(x: Blocks) -> Bytes:
     d = _signed_extreme(x) / -16
-    codes = (x * _inverse(d) + 16.5).trunc().clamp(0, 31).to(torch.uint8)
-    place = torch.arange(8, device=x.device)
-    fifth = (codes >> 4).view(len(x), 4, 8).int() << place  # bit i: that of weight i
+    return codes_as_q5_0((x * _inverse(d) + 16.5).trunc().clamp(0, 31) - 16, d)
+
+
+# --- codes into bytes ---
+
+
+def codes_as_q8_0(codes: Num[Tensor, "n 32"], d: Float[Tensor, "n 1"]) -> Bytes:
+    """Codes −128 … 127 and scales as blocks of Q8_0."""
+    return torch.cat([_fp16(d), codes.to(torch.int8).view(torch.uint8)], 1)
+
+
+def codes_as_q4_0(codes: Num[Tensor, "n 32"], d: Float[Tensor, "n 1"]) -> Bytes:
+    """Codes −8 … 7 and scales as blocks of Q4_0."""
+    return torch.cat([_fp16(d), _nibbles(codes + 8)], 1)
+
+
+def codes_as_q4_1(
+    codes: Num[Tensor, "n 32"], d: Float[Tensor, "n 1"], m: Float[Tensor, "n 1"]
+) -> Bytes:
+    """Codes 0 … 15, scales and minimums as blocks of Q4_1: w = code · d + m."""
+    return torch.cat([_fp16(d), _fp16(m), _nibbles(codes)], 1)
+
+
+def codes_as_q5_0(codes: Num[Tensor, "n 32"], d: Float[Tensor, "n 1"]) -> Bytes:
+    """Codes −16 … 15 and scales as blocks of Q5_0."""
+    codes = (codes + 16).to(torch.uint8)
+    place = torch.arange(8, device=codes.device)
+    fifth = (codes >> 4).view(len(codes), 4, 8).int() << place  # bit i: of weight i
     return torch.cat([_fp16(d), fifth.sum(2).to(torch.uint8), _nibbles(codes)], 1)
 
 

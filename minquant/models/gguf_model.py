@@ -85,7 +85,7 @@ def load_gguf(
     architecture, a tokenizer or a tensor that is not known here, or lacks one.
     """
     file = read(path)
-    tokenizer = tokenizer_of(file)
+    architecture, tokenizer = architecture_of(file), tokenizer_of(file)
     model = _empty_model(config_of(file), dtype)
     wanted = model.state_dict()
     tied = set(getattr(model, "all_tied_weights_keys", None) or {})
@@ -99,7 +99,7 @@ def load_gguf(
                 f"{there}; the settings and the tensors do not fit"
             )
         W = tensor.dequantize()
-        if heads := _heads_of(ours, file):
+        if architecture.reordered and (heads := reordered_heads(ours, model.config)):
             W = from_llama_cpp(W, heads)
         found[ours] = W.to(dtype)
     if missing := [name for name in wanted if name not in found and name not in tied]:
@@ -175,9 +175,9 @@ def transformers_name(name: str, file: Gguf) -> str:
         number, part, kind = match.groups()
         if part in inside:
             return f"model.layers.{number}.{inside[part]}.{kind}"
-    elif match := re.fullmatch(r"(\w+)\.(weight|bias)", name):
-        if match[1] in _AROUND:
-            return f"{_AROUND[match[1]]}.{match[2]}"
+    match = re.fullmatch(r"(\w+)\.(weight|bias)", name)
+    if match and match[1] in _AROUND:
+        return f"{_AROUND[match[1]]}.{match[2]}"
     raise ValueError(f"the file has the tensor {name!r}, which is not known here")
 
 
@@ -223,12 +223,6 @@ def reordered_heads(name: str, config: Any) -> int:
     return config.num_key_value_heads if ".k_proj." in name else 0
 
 
-def _heads_of(name: str, file: Gguf) -> int:
-    if not architecture_of(file).reordered:
-        return 0
-    return reordered_heads(name, config_of(file))
-
-
 def _empty_model(config: Any, dtype: torch.dtype) -> nn.Module:
     """The model of a config without memory for its weights."""
     from transformers import AutoModelForCausalLM
@@ -247,14 +241,15 @@ def _empty_model(config: Any, dtype: torch.dtype) -> nn.Module:
 
 _WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+"
 _REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_DIGITS = {"qwen2": r"|\p{N}", "llama-bpe": r"|\p{N}{1,3}"}
 _CONTROL, _USER = 3, 4  # kinds of tokens that are never cut
 
 
 def tokenizer_of(file: Gguf) -> Any:
     """The tokenizer of a file, as transformers' fast tokenizer.
 
-    Raises ValueError for another kind than byte pairs ("gpt2"), or a way of cutting text
-    into words that is not known.
+    Raises ValueError for another kind than byte pairs ("gpt2"), or an unknown way of
+    cutting text into words.
     """
     from tokenizers import AddedToken, Tokenizer, decoders, models
     from transformers import PreTrainedTokenizerFast
@@ -297,7 +292,7 @@ def tokenizer_of(file: Gguf) -> Any:
 
 
 def _word_cutter(name: str) -> Any:
-    """How text is cut into words before pairs are merged, by llama.cpp's name for it."""
+    """How text is cut into words before pairs are merged, by llama.cpp's name of it."""
     from tokenizers import Regex
     from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence, Split
 
@@ -306,10 +301,32 @@ def _word_cutter(name: str) -> Any:
         return plain
     if name in ("smollm", "starcoder", "refact"):
         return Sequence([Digits(individual_digits=True), plain])
-    digits = {"qwen2": r"|\p{N}", "llama-bpe": r"|\p{N}{1,3}"}
-    if name in digits:
-        words = Split(Regex(_WORDS + digits[name] + _REST), behavior="isolated")
+    if name in _DIGITS:
+        words = Split(Regex(_WORDS + _DIGITS[name] + _REST), behavior="isolated")
         return Sequence([words, ByteLevel(add_prefix_space=False, use_regex=False)])
     raise ValueError(
         f"tokenizer.ggml.pre is {name!r}, a way of cutting words that is not known here"
+    )
+
+
+def word_cutter_name(parts: dict[str, Any]) -> str:
+    """llama.cpp's name for a way of cutting words. parts: `pre_tokenizer` of a fast
+    tokenizer's file.
+
+    Raises ValueError if it is none of those known here.
+    """
+    steps = parts.get("pretokenizers", [parts]) if parts else []
+    kinds = [step["type"] for step in steps]
+    if kinds == ["ByteLevel"]:
+        return "gpt-2"
+    if kinds == ["Digits", "ByteLevel"] and steps[0]["individual_digits"]:
+        return "smollm"
+    if kinds == ["Split", "ByteLevel"]:
+        regex = steps[0]["pattern"].get("Regex")
+        for name, digits in _DIGITS.items():
+            if regex == _WORDS + digits + _REST:
+                return name
+    raise ValueError(
+        f"tokenizer cuts words by {kinds}, for which llama.cpp has no name here; known "
+        f"are those of GPT-2, SmolLM, Qwen and Llama 3"
     )

@@ -8,7 +8,16 @@ the engine's own function for defaults returned.
 import contextlib
 import ctypes
 import importlib.util
-from ctypes import POINTER, Structure, c_bool, c_char_p, c_int, c_int8, c_int32, c_void_p
+from ctypes import (
+    POINTER,
+    Structure,
+    c_bool,
+    c_char_p,
+    c_int,
+    c_int8,
+    c_int32,
+    c_void_p,
+)
 from pathlib import Path
 
 import torch
@@ -107,7 +116,11 @@ class Engine:
             rows = []
             for i in range(len(ids)):
                 row = self.lib.llama_get_logits_ith(context, i)
-                rows.append(torch.frombuffer(ctypes.string_at(row, 4 * size), dtype=torch.float32).clone())
+                rows.append(
+                    torch.frombuffer(
+                        bytearray(ctypes.string_at(row, 4 * size)), dtype=torch.float32
+                    ).clone()
+                )
         return torch.stack(rows)
 
     def close(self):
