@@ -265,7 +265,7 @@ def tokenizer_of(file: Gguf) -> Any:
     merges = [tuple(merge.split(" ")) for merge in settings["tokenizer.ggml.merges"]]
     bpe = models.BPE(dict(zip(tokens, range(len(tokens)), strict=True)), merges)
     inner = Tokenizer(bpe)
-    inner.pre_tokenizer = _word_cutter(settings.get("tokenizer.ggml.pre", "gpt-2"))
+    inner.pre_tokenizer = word_cutter(settings.get("tokenizer.ggml.pre", "gpt-2"))
     inner.decoder = decoders.ByteLevel()
     kinds = settings["tokenizer.ggml.token_type"].tolist()
     whole = [(token, k) for token, k in zip(tokens, kinds, strict=True) if k in (3, 4)]
@@ -291,7 +291,7 @@ def tokenizer_of(file: Gguf) -> Any:
     return made
 
 
-def _word_cutter(name: str) -> Any:
+def word_cutter(name: str) -> Any:
     """How text is cut into words before pairs are merged, by llama.cpp's name of it."""
     from tokenizers import Regex
     from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence, Split

@@ -161,10 +161,12 @@ def _fitting(asked: str, width: int) -> str:
 def _parameters(model: nn.Module) -> dict[str, Tensor]:
     """What is stored, by name; a tied output is left out, as llama.cpp expects it."""
     tied = getattr(model, "all_tied_weights_keys", None) or {}
-    found = dict(model.named_parameters(remove_duplicate=False))
-    for name, layer in model.named_modules():
-        if isinstance(layer, CodedLinear):
-            found[f"{name}.weight"] = layer.dequantize()
+    found: dict[str, Tensor] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, CodedLinear):
+            found[f"{name}.weight"] = module.dequantize()
+        for part, parameter in module.named_parameters(recurse=False):
+            found[f"{name}.{part}"] = parameter
     return {name: tensor for name, tensor in found.items() if name not in tied}
 
 
