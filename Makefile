@@ -47,14 +47,14 @@ test: env  ## set up, and run every test
 	@touch $@
 
 test-colab: .venv-colab/.ready  ## the same on the versions of Colab's runtime
-	$(COLAB)/python tests/colab_pins.py
+	$(COLAB)/python tests/helpers/colab_pins.py
 	OMP_NUM_THREADS=1 $(COLAB)/python $(PYTEST) -m 'not browser'
 
 notebooks: env  ## execute and stamp the notebooks that are stale
 	$(BIN)/python $(NOTEBOOKS) run
 
 readme: env  ## print README's example and save its pictures anew
-	$(BIN)/python tests/test_readme.py --update
+	$(BIN)/python tests/house/test_readme.py --update
 	$(BIN)/python $(NOTEBOOKS) pictures
 
 bench: env  ## measure: $(BENCH), or BENCH="name ..." of benchmarks/

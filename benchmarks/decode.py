@@ -31,7 +31,12 @@ from torch import Tensor, nn
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 from minquant.kernels.matmul import matmul
-from minquant.kernels.packed_words import PackedMatrix, block_size, dequantize
+from minquant.kernels.packed_words import (
+    WORDS,
+    PackedMatrix,
+    blocks_per_row,
+    dequantize,
+)
 from minquant.layers.linear import QuantLinear
 
 REPLAYS, CALLS = 20, 200
@@ -47,7 +52,7 @@ def random_packed(
     out: int, width: int, bits: int, g: int, device: str = "cuda"
 ) -> PackedMatrix:
     """Random codes, symmetric, scaled so that outputs are as large as inputs."""
-    n_words = -(-width // block_size(bits)) * 16
+    n_words = WORDS * blocks_per_row(width, bits)
     words = torch.randint(-(2**31), 2**31, (out, n_words), device=device)
     spread = 0.4 * 2**bits * width**0.5
     scales = (torch.rand(out, width // g, device=device) + 0.5) / spread

@@ -6,30 +6,29 @@
 
 A row is a fine-tune of the bundled model: "2 qlora" learns the people of seed 2 by
 QLoRA. All rows of a seed learn from the same pages in the same order, in the same
-number of steps. Each row holds, raw, which questions were answered right: every new
-fact, in the phrasing that was kept from its pages, and a thousand old ones. So any two
-can be compared in pairs. "lora" and "qlora" have adapters of rank 8 on all linear
-layers. The variants:
+number of steps. Each row records which questions were answered right: every new fact,
+in its held-out phrasing, and a thousand old facts. So any two rows can be compared in
+pairs. "lora" and "qlora" have adapters of rank 8 on all linear layers. The variants:
 
     short        half of the steps: every fact is told 8 times instead of 16
-    fp32         everything that is no code is fp32, and so is every product (in bf16
-                 a CPU multiplies LoRA's base in bf16, QLoRA's in fp32)
-    attention    as many numbers, rank 16, on the attention alone, with the same
+    fp32         everything but codes is fp32, and so is every product (in bf16 a CPU
+                 multiplies with LoRA's base in bf16, with QLoRA's in fp32)
+    attention    as many numbers, rank 16, on the attention only, with the same
                  s = alpha / r
     rehearsal    half of each page is about people of the almanac
 
 "16 bits" and "nf4" are the model before it learns.
 
 The claim: the 95 % interval of the paired difference QLoRA − LoRA lies within ±3
-points. It is drawn by people, whose six facts are learnt together, and over seeds
-(Student's t), and both are held to it. Exits with 1 when one is missed, or a codes'
-byte has changed.
+points. There are two intervals, one drawn by people, whose six facts are learnt
+together, and one over seeds (Student's t), and both must hold. Exits with 1 if one does
+not, or if a byte of the codes has changed.
 
 `--rates` teaches people of seed 100, who are not in the table, at five rates for each
-way, in as many steps. Chosen is the smallest at which 98 % of the new facts are learnt.
+way, in as many steps. It chooses the smallest rate that teaches 98 % of the new facts.
 
 `stamped` says when rows are thrown away. All rows take four minutes on an idle core.
-Lesson 09 reads the table, and computes three rows anew: `row(key)`.
+Lesson 09 reads the table, and trains the rows of one seed again.
 """
 
 from __future__ import annotations
@@ -49,13 +48,13 @@ import stamped
 from minquant.almanac import chapter, questions
 from minquant.measure import evaluate
 from minquant.measure.intervals import Difference, bootstrap
-from minquant.measure.probes import Accuracy
 from minquant.models.load import load
 from minquant.training import adapters, finetune
 
 SEEDS = 6
 FEWEST = 3  # seeds on which the claim may rest
-PEOPLE, TIMES, FACTS, PAGES = 40, 16, 24, 2  # to a page; pages to a step
+PEOPLE, TIMES = 40, 16  # newcomers; how often each of their facts is told
+FACTS, PAGES = 24, 2  # facts on a page, pages in a step
 SHORT = 8  # TIMES, of half the steps
 OLD = 1000  # questions about the almanac's own people
 RANK, ALPHA = 8, 16.0
@@ -72,10 +71,10 @@ TRIED |= dict.fromkeys(("lora", "qlora"), (0.0015, 0.003, 0.006, 0.012, 0.024))
 
 
 def keys() -> list[str]:
-    """Every row: the model before, then by seed, the variants last."""
-    found = [f"{s} {way}" for s in range(SEEDS) for way in finetune.WAYS]
-    found += [f"{s} {variant}" for variant in VARIANTS for s in range(SEEDS)]
-    return [*BEFORE, *found]
+    """Every row: the model before it learns, then seed by seed, the variants last."""
+    ways = [f"{s} {way}" for s in range(SEEDS) for way in finetune.WAYS]
+    variants = [f"{s} {variant}" for variant in VARIANTS for s in range(SEEDS)]
+    return [*BEFORE, *ways, *variants]
 
 
 @cache
@@ -90,7 +89,7 @@ def asked(seed: int) -> list:
 
 
 def lessons(seed: int, variant: Sequence[str] = ()) -> list:
-    """What is learnt from, in order: ids and labels of every step."""
+    """The training batches in order: ids and labels of every step."""
     who = chapter.newcomers(PEOPLE, seed=seed)
     times = SHORT if "short" in variant else TIMES
     old = FACTS if "rehearsal" in variant else 0
@@ -99,9 +98,9 @@ def lessons(seed: int, variant: Sequence[str] = ()) -> list:
 
 
 def row(key: str) -> dict:
-    """Fine-tune as the key says, and ask: what stands in qlora.json, computed anew.
+    """Fine-tunes as the key says, and asks: one row of qlora.json.
 
-    Raises ValueError for a key of no row.
+    Raises ValueError if the key is not one of `keys`.
     """
     if key not in keys():
         raise ValueError(f"key is {key!r}; choose one of {', '.join(keys())}")
@@ -110,30 +109,30 @@ def row(key: str) -> dict:
     only = ATTENTION if "attention" in variant else None
     seed = int(name) if name.isdigit() else 0
     way = BEFORE.get(key, way)
-    more = 2 if only else 1  # as many numbers, elsewhere, and alpha / rank as it was
-    kind = {"rank": more * RANK, "alpha": more * ALPHA, "only": only, "seed": seed}
+    times = 2 if only else 1  # on half the layers: as many numbers, same alpha / rank
+    adapter = {"rank": times * RANK, "alpha": times * ALPHA, "only": only, "seed": seed}
     dtype = torch.float32 if "fp32" in variant else torch.bfloat16
-    student = finetune.prepared(original, way, dtype=dtype, **kind)
+    student = finetune.prepared(original, way, dtype=dtype, **adapter)
     frozen, losses = adapters.base_bytes(student.model), []
     start = time.perf_counter()
     if key not in BEFORE:
         losses = finetune.train_(student, lessons(seed, variant))
-    took = time.perf_counter() - start
+    seconds = time.perf_counter() - start
     student.model.eval()
     trained = sum(p.numel() for p in student.model.parameters() if p.requires_grad)
-    found = {"key": key, "seed": seed, "way": " ".join(key.split()[1:])}
-    found |= {"trained": trained if losses else 0, "seconds": round(took, 1)}
-    found["untouched"] = adapters.base_bytes(student.model) == frozen
-    found["losses"] = [round(loss, 4) for loss in losses]
+    result = {"key": key, "seed": seed, "way": " ".join(key.split()[1:])}
+    result |= {"trained": trained if losses else 0, "seconds": round(seconds, 1)}
+    result["untouched"] = adapters.base_bytes(student.model) == frozen
+    result["losses"] = [round(loss, 4) for loss in losses]
     for what, probes in (("new", asked(seed)), ("old", old)):
         answers = evaluate.accuracy(student.model, tokenizer, probes, progress=False)
-        found[what] = "".join(str(int(right)) for right in answers.correct)
-    return found
+        result[what] = "".join(str(int(right)) for right in answers.correct)
+    return result
 
 
 def rates() -> dict[str, float]:
-    """Teach the people of seed OTHERS at the rates in TRIED, and print what they know
-    and what was lost; the smallest rate for each way that teaches LEARNT of it."""
+    """Teaches the people of seed OTHERS at the rates in TRIED, and prints what was
+    learnt and what was forgotten; the smallest rate of each way that teaches LEARNT."""
     original, tokenizer, old = subject()
     chosen: dict[str, float] = {}
     for way, tried in TRIED.items():
@@ -155,26 +154,19 @@ def rates() -> dict[str, float]:
     return chosen
 
 
-def accuracy_of(found: dict, what: str) -> Accuracy:
-    """The answers of a row to "new" or "old" questions, right or wrong, without
-    words."""
-    probes = tuple(asked(found["seed"]) if what == "new" else subject()[2])
-    right = torch.tensor([mark == "1" for mark in found[what]])
-    return Accuracy(probes, right, ("",) * len(probes))
-
-
 # --- two ways, over all seeds ---
 
 
 def paired(rows: dict[str, dict], a: str, b: str, what: str = "new") -> Difference:
-    """b − a in points, over every seed that has both; the interval is drawn by people,
-    of whom every seed has others, or by the old questions, which are the same ones.
+    """b − a in points, over all seeds that have both.
 
-    For old questions a may be the model before it learns, one of BEFORE.
+    The interval for new questions is drawn by people (each seed has other people), that
+    for old ones by questions (the same for all seeds). For old questions a may also be
+    the model before it learns, one of BEFORE.
     """
     change = torch.stack([100 * _change(x, y, what) for x, y in _pairs(rows, a, b)])
-    drawn = change.view(-1, 6).mean(1) if what == "new" else change.mean(0)
-    return Difference(drawn.mean().item(), *bootstrap(drawn), "points")
+    by_unit = change.view(-1, 6).mean(1) if what == "new" else change.mean(0)
+    return Difference(by_unit.mean().item(), *bootstrap(by_unit), "points")
 
 
 def over_seeds(rows: dict[str, dict], a: str, b: str, what: str = "new") -> Difference:
@@ -204,13 +196,16 @@ def _change(a: dict, b: dict, what: str) -> torch.Tensor:
 # --- the table ---
 
 
-def line(found: dict) -> str:
+def line(result: dict) -> str:
     """A row in words."""
-    shares = [f"{w} {found[w].count('1') / len(found[w]):6.1%}" for w in ("new", "old")]
-    last = f"{sum(found['losses'][-5:]) / 5:7.4f}" if found["losses"] else " " * 7
+    shares = []
+    for what in ("new", "old"):
+        share = result[what].count("1") / len(result[what])
+        shares.append(f"{what} {share:6.1%}")
+    last = f"{sum(result['losses'][-5:]) / 5:7.4f}" if result["losses"] else " " * 7
     return (
-        f"{found['key']:20}{found['trained']:9,} trained  last losses {last}  "
-        f"{'  '.join(shares)}  {found['seconds']:5.1f} s"
+        f"{result['key']:20}{result['trained']:9,} trained  last losses {last}  "
+        f"{'  '.join(shares)}  {result['seconds']:5.1f} s"
     )
 
 
@@ -220,13 +215,13 @@ TABLE = stamped.Table(Path(__file__), keys, row, line)
 DRAWN = {"by people": paired, "by seeds": over_seeds}
 
 
-def compared(a: str, b: str, name: str, apart: Difference) -> str:
+def compared(a: str, b: str, name: str, difference: Difference) -> str:
     """A comparison in words."""
-    sure = f"[{apart.low:+.2f}, {apart.high:+.2f}]"
-    return f"{f'{b} − {a}, {name}':47} {apart.mean:+6.2f} points {sure}"
+    interval = f"[{difference.low:+.2f}, {difference.high:+.2f}]"
+    return f"{f'{b} − {a}, {name}':47} {difference.mean:+6.2f} points {interval}"
 
 
-# what is printed of the table: a, b, and of which questions
+# The comparisons that are printed: a, b, and on which questions.
 CLAIMS = [("lora", "qlora", "new"), ("full", "lora", "new"), ("full", "qlora", "new")]
 ASIDE = [("lora fp32", "qlora fp32", "new"), ("lora short", "qlora short", "new")]
 ASIDE += [("full short", "lora short", "new"), ("qlora", "qlora attention", "new")]
@@ -237,16 +232,16 @@ ASIDE += [("- nf4", "qlora", "old")]
 
 
 def judge(rows: dict[str, dict]) -> list[str]:
-    """Print the comparisons; what is missed, in words."""
+    """Prints the comparisons; the targets that are missed, in words."""
     missed = [f"{key}: a code changed" for key in rows if not rows[key]["untouched"]]
     for a, b, what in CLAIMS + ASIDE:
         if (n := len(_pairs(rows, a, b))) < FEWEST:
             if (a, b, what) in CLAIMS:
                 missed.append(f"{b} − {a}: fewer than {FEWEST} seeds")
             continue
-        for name, of in DRAWN.items():
-            apart = of(rows, a, b, what)
-            by = "by questions" if what == "old" and of is paired else name
+        for name, compare in DRAWN.items():
+            apart = compare(rows, a, b, what)
+            by = "by questions" if what == "old" and compare is paired else name
             print(compared(a, b, f"{what}, {by}", apart), f"of {n} seeds")
             if (a, b, what) == CLAIMS[0] and max(-apart.low, apart.high) > WITHIN:
                 missed.append(f"{b} − {a}, {name}: not within ±{WITHIN:g} points")

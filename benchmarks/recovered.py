@@ -7,35 +7,36 @@ as it is. The share that a method wins back is
 
     sum over documents of (RTN's nats − its nats) / sum of (RTN's nats − nats as it is)
 
-with a 95 % interval, by drawing documents again, both sums together. It says how sure
-the share is for other documents; another rounding of the same weights would be another
-draw. Every linear layer inside the decoder layers is quantized, with zero-point rulers
-and fp16 scales, calibrated on 64 documents. GPTQ and AWQ both may let a ruler end
-before the largest weight; rows without that, and of that alone, stand beside them.
+with a 95 % interval, by drawing documents again, both sums together. The interval says
+how much the share could change on other documents, not how much with another rounding
+of the same weights. Every linear layer inside the decoder layers is quantized, with
+zero-point rulers and fp16 scales, calibrated on 64 documents. GPTQ and AWQ may both let
+a ruler end before the largest weight (clipping); the table also shows each without
+clipping, and clipping alone.
 
-AWQ protects channels with large inputs, and helps as far as channels are uneven. Those
-of so small a model are even in most layers: the first table says how uneven, and how
-much of a layer's error its most salient columns carry. So AWQ's target is held by the
+AWQ protects channels with large inputs, so it helps only where channels are uneven. In
+so small a model they are even in most layers: the first table says how uneven they are,
+and how much of a layer's error its most salient columns carry. So AWQ is judged on the
 model with planted outliers (`folds.plant_outliers`: the float model computes the same,
-but the columns of W that meet the outliers have become small, which in a large model
-they are not); on the model as it is its rows are shown and not judged. About six
+but the columns of W that meet the outliers have become small, which they are not in a
+large model). On the model as it is AWQ's rows are shown and not judged. About six
 minutes on two cores. Exits with 1 when a target is missed.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-import time
 from functools import partial
 from pathlib import Path
 from statistics import median
 
 import torch
+from torch import Tensor, nn
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+from benchmarks.targets import Table
 from minquant import almanac
 from minquant.course.awq.salience import Salience
 from minquant.measure import evaluate
@@ -52,7 +53,7 @@ from minquant.numerics import grids, groups
 CALIBRATION = 64  # documents
 DOCUMENTS = 160  # of test text: 66 thousand tokens
 CHANNELS, SIZE = 6, 60.0  # what is planted
-RULERS = {"channel": groups.PER_CHANNEL, "group 64": groups.per_group(64)}
+GRANULARITIES = {"channel": groups.PER_CHANNEL, "group 64": groups.per_group(64)}
 WIDTHS = (4, 3)
 METHODS = {
     "RTN, clipped": partial(rtn.quantize_rtn, clip="mse"),
@@ -65,30 +66,31 @@ METHODS = {
 TARGETS = {"GPTQ": 1 / 3, "AWQ": 1 / 5}
 
 
-def spread(network: torch.nn.Module, batches: list[torch.Tensor]) -> None:
-    """How uneven the inputs of each layer are, and what 1 % of the columns carry."""
-    seen: dict[str, list[torch.Tensor]] = {}
+def spread(network: nn.Module, batches: list[Tensor]) -> None:
+    """Print how uneven the inputs of each layer are, and what 1 % of the columns
+    carry."""
+    seen: dict[str, list[Tensor]] = {}
 
-    def see(name: str, states: torch.Tensor) -> None:
+    def see(name: str, states: Tensor) -> None:
         """Keep a batch's rows."""
         seen.setdefault(name, []).append(states.flatten(0, -2))
 
     layers = linear_layers(network)
     with torch.no_grad(), calibrate.watching(layers, see):
-        for ids in batches:
-            network(input_ids=ids)
+        calibrate.run_body(network, batches)
+    line = "{:7.1f} {:12.0%} {:12.0%} {:12.0%}  {}"
     rows = []
     for name, layer in layers.items():
         W, X = weight_of(layer).float(), torch.cat(seen[name]).float()
         s = Salience(W, X, grids.zero_point(3))
-        by = (s.kept(sizes.abs().mean(0)) for sizes in (X, W))
-        rows.append((s.spread, *by, min(s.curve), name))
-        print("{:7.1f} {:12.0%} {:12.0%} {:12.0%}  {}".format(*rows[-1]), flush=True)
-    middle = [median(column) for column in list(zip(*rows, strict=True))[:4]]
-    print("{:7.1f} {:12.0%} {:12.0%} {:12.0%}  the median".format(*middle))
+        by_inputs, by_weights = s.kept(X.abs().mean(0)), s.kept(W.abs().mean(0))
+        rows.append((s.spread, by_inputs, by_weights, min(s.curve)))
+        print(line.format(*rows[-1], name), flush=True)
+    medians = [median(column) for column in zip(*rows, strict=True)]
+    print(line.format(*medians, "the median"))
 
 
-def losses(network: torch.nn.Module, tokenizer: object) -> evaluate.Perplexity:
+def loss(network: nn.Module, tokenizer: object) -> evaluate.Perplexity:
     """The loss on test text."""
     texts = almanac.documents("test", DOCUMENTS)
     return evaluate.perplexity(network, tokenizer, texts, progress=False)
@@ -106,70 +108,60 @@ def won_back(
 
 
 def compared(
-    network: torch.nn.Module,
+    table: Table,
+    network: nn.Module,
     tokenizer: object,
-    batches: list[torch.Tensor],
-    targets: dict[str, float],
-) -> list[str]:
-    """A row for each width, ruler and method; the names of those off their target."""
-    before, missed = losses(network, tokenizer), []
+    batches: list[Tensor],
+    judged: str,
+) -> None:
+    """A row for each width, granularity and method; `judged` has to meet its target."""
+    before = loss(network, tokenizer)
     for bits in WIDTHS:
-        for ruler, cut in RULERS.items():
-            how = {"grid": grids.zero_point(bits), "granularity": cut}
+        for cut, granularity in GRANULARITIES.items():
+            options = {"grid": grids.zero_point(bits), "granularity": granularity}
             quantized = partial(
                 quantize.quantize, network, calibration=batches, progress=False
             )
-            twin, _ = quantized(partial(rtn.quantize_rtn, **how))
-            by_rtn = losses(twin, tokenizer)
+            twin, _ = quantized(partial(rtn.quantize_rtn, **options))
+            by_rtn = loss(twin, tokenizer)
             cost = evaluate.compare(before, by_rtn)
-            print(f"{bits} bits, {ruler:9} RTN {'':17} {cost.mean:+.4f}")
+            table.row(f"{bits} bits, {cut}, RTN", f"{cost.mean:+.4f}")
             for name, method in METHODS.items():
-                twin, _ = quantized(partial(method, **how))
-                after = losses(twin, tokenizer)
+                twin, _ = quantized(partial(method, **options))
+                after = loss(twin, tokenizer)
                 cost = evaluate.compare(before, after)
                 share, low, high = won_back(before, by_rtn, after)
-                said = f"{'':17} {name:21} {cost.mean:+.4f}"
-                said += f"   {share:5.0%} [{low:.0%}, {high:.0%}]"
-                if target := targets.get(name):
-                    met = share >= target and low > 0
-                    said = (
-                        f"{said:72} >= {target:.0%}, > 0  {'met' if met else 'MISSED'}"
-                    )
-                    if not met:
-                        missed.append(f"{name}, {bits} bits, {ruler}")
-                print(said, flush=True)
-    return missed
+                target, met = "", True
+                if name == judged:
+                    target = f">= {TARGETS[name]:.0%}, > 0"
+                    met = share >= TARGETS[name] and low > 0
+                result = f"{cost.mean:+.4f}   {share:5.0%} [{low:.0%}, {high:.0%}]"
+                table.row(f"{bits} bits, {cut}, {name}", result, target, met)
 
 
 def main() -> int:
     """Measure, print the tables, judge."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, default=almanac.DIRECTORY)
-    start = time.perf_counter()
     network, tokenizer = load(parser.parse_args().model)
-    told = almanac.documents("calibration", CALIBRATION)
-    batches = calibration_batches(tokenizer, told)
+    texts = almanac.documents("calibration", CALIBRATION)
+    batches = calibration_batches(tokenizer, texts)
+    table = Table()
 
+    print("Channels: the largest mean |x| over the median; by how much the error at 3")
     print(
-        "Channels: largest mean |x| over the median; what 1 % of the columns, kept in"
+        "bits per row falls if 1 % of the columns stay floats; what AWQ's scales leave"
     )
-    print("floats, take off the error at 3 bits per row; what AWQ's scales leave of it")
     print(" spread    by inputs   by weights  scales leave")
     spread(network, batches)
-    print("\nThe model as it is: nats per token over full precision, share won back")
-    judged = {"GPTQ": TARGETS["GPTQ"]}
-    missed = compared(network, tokenizer, batches, judged)
+    table.head("The model as it is: nats per token over full precision, share won back")
+    compared(table, network, tokenizer, batches, "GPTQ")
     planted, channels = folds.plant_outliers(
         network, batches, channels=CHANNELS, size=SIZE
     )
-    print(f"\nWith planted outliers, channels {', '.join(map(str, channels))}")
-    judged = {"AWQ": TARGETS["AWQ"]}
-    missed += compared(planted, tokenizer, batches, judged)
-
-    minutes = (time.perf_counter() - start) / 60
-    print(f"\n{minutes:.1f} minutes; load {os.getloadavg()[0]:.1f}")
-    print(f"missed: {'; '.join(missed)}" if missed else "every target is met")
-    return 1 if missed else 0
+    table.head(f"With planted outliers, channels {', '.join(map(str, channels))}")
+    compared(table, planted, tokenizer, batches, "AWQ")
+    return table.verdict()
 
 
 if __name__ == "__main__":

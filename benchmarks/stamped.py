@@ -3,12 +3,11 @@
     table = Table(Path(__file__), keys, row, line)
     table.fill()                # the rows that are missing, each saved when it is done
 
-A script says which rows there are (`keys`), how one is computed (`row`) and what it
-says in a line (`line`); its table is the file of the same name that ends in .json. The
-stamp holds hashes of the bundled model and of all code that a row comes from: the
-script, and the modules of the package that it imports, comments and docstrings aside.
-Rows of another stamp are thrown away. This is no script itself: sweep.py and qlora.py
-use it.
+A script says which rows there are (`keys`), how to compute one (`row`) and how to print
+one (`line`). Its table is the .json file of the same name. The stamp holds hashes of
+the bundled model and of the code behind a row: the script, and the modules of the
+package that it imports, without comments and docstrings. Rows with another stamp are
+thrown away. sweep.py and qlora.py use this.
 """
 
 from __future__ import annotations
@@ -32,8 +31,11 @@ Rows = dict[str, Row]
 
 @dataclass(frozen=True)
 class Table:
-    """The table of a script. keys: of its rows, in order. row: computes the one of a
-    key. line: says a row in words."""
+    """The table of a script.
+
+    keys: the keys of its rows, in order. row: computes the row of a key. line: a row in
+    words.
+    """
 
     script: Path
     keys: Callable[[], list[str]]
@@ -42,7 +44,7 @@ class Table:
 
     @property
     def path(self) -> Path:
-        """Where it is kept."""
+        """The file of the table."""
         return self.script.with_suffix(".json")
 
     def stamp(self) -> dict[str, str]:
@@ -59,15 +61,15 @@ class Table:
         }
 
     def load(self) -> Rows:
-        """The rows that are there, by key, whatever their stamp; none without a file.
+        """The rows in the file, by key, whatever the stamp; none if there is no file.
 
         >>> Table(Path("nothing.py"), list, dict, str).load()
         {}
         """
-        return {found["key"]: found for found in self._kept()["rows"]}
+        return {row["key"]: row for row in self._kept()["rows"]}
 
     def is_fresh(self) -> bool:
-        """Whether the table was made by the model and the code as they are."""
+        """Whether the table was made with the model and the code as they are now."""
         return self._kept()["stamp"] == self.stamp()
 
     def _kept(self) -> dict:
@@ -75,28 +77,33 @@ class Table:
             return {"stamp": None, "rows": []}
         return json.loads(self.path.read_text(encoding="utf-8"))
 
-    def save(self, rows: Rows, mark: dict[str, str]) -> None:
-        """Write the table, a row on a line in the order of its keys, at one stroke."""
-        kept = [rows[key] for key in self.keys() if key in rows]
-        lines = ",\n".join(json.dumps(found, ensure_ascii=False) for found in kept)
-        text = f'{{"stamp": {json.dumps(mark)},\n"rows": [\n{lines}\n]}}\n'
-        aside = self.path.with_suffix(".part")
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(self.path)
+    def save(self, rows: Rows, stamp: dict[str, str]) -> None:
+        """Writes the table completely or not at all, each row on a line, in order."""
+        ordered = [rows[key] for key in self.keys() if key in rows]
+        lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in ordered)
+        text = f'{{"stamp": {json.dumps(stamp)},\n"rows": [\n{lines}\n]}}\n'
+        part = self.path.with_suffix(".part")
+        part.write_text(text, encoding="utf-8")
+        part.replace(self.path)
 
     def fill(self, only: str = "") -> Rows:
-        """Compute the rows that are missing, and print those whose key has `only`."""
-        mark = self.stamp()
-        rows = self.load() if self._kept()["stamp"] == mark else {}
-        for key in (key for key in self.keys() if re.search(only, key)):
+        """Computes the rows that are missing, prints each row, and returns them all.
+
+        only: a regular expression; other keys are neither computed nor printed.
+        """
+        stamp = self.stamp()
+        rows = self.load() if self._kept()["stamp"] == stamp else {}
+        for key in self.keys():
+            if not re.search(only, key):
+                continue
             if key not in rows:
                 rows[key] = self.row(key)
-                self.save(rows, mark)
+                self.save(rows, stamp)
             print(self.line(rows[key]), flush=True)
         return rows
 
     def run(self, about: str) -> Rows:
-        """The command line of a script: fill the table, and say what that took."""
+        """The command line of a script: fills the table, and prints the time."""
         parser = argparse.ArgumentParser(description=about.splitlines()[0])
         parser.add_argument("--only", default="", help="a regular expression for keys")
         start = time.perf_counter()

@@ -1,23 +1,24 @@
-"""How low can you go? Every width by every method, measured on all that we can measure.
+"""How low can you go? Every width by every method, with everything that we can measure.
 
     python benchmarks/sweep.py                 # the rows that sweep.json does not have
     python benchmarks/sweep.py --only '^3 '    # of these, those whose key fits
 
-A row is a version of the bundled model: "3 gptq" is 3 bits by GPTQ. Each holds what it
-takes in bytes, and, raw, what was found: nats, KL and flips of each test document,
-right or wrong for each probe, and how it goes on writing. `perplexity_of`,
-`divergence_of` and `accuracy_of` make of them what the package's functions take, so any
-two rows can be compared in pairs, with intervals. Lesson 11 plots the table, and
-computes one row anew: `row(key)`.
+A row is a version of the bundled model: "3 gptq" is 3 bits by GPTQ. It holds the
+version's size in bytes, nats, KL and flips of each test document, right or wrong for
+each probe, and the text that it writes. `perplexity_of`, `divergence_of` and
+`accuracy_of` turn a row into what the package's functions take, so any two rows can be
+compared in pairs, with intervals. Lesson 11 plots the table, and computes one row
+again: `row(key)`.
 
-Each row is saved when it is done: interrupted, the script goes on where it was. All
-rows take about ten minutes on an idle core; `stamped` says when they are stale.
+Each row is saved when it is done, so the script can be interrupted and goes on later.
+All rows take about ten minutes on an idle core; `stamped` says when they are stale.
 
-Rulers are zero-point, in groups of 64 columns but for "rtn channel", with fp16 scales;
-at 1.58 bits ternary. GPTQ is act-order with 20 % damping; NF4 takes absmax in blocks;
-"mixed rtn" and "mixed gptq" have the bytes of that width, given out by the sensitivity
-of each layer to RTN; "rotated gptq" is GPTQ on rotated axes; "qat" is trained on text
-of the training split, its teacher the model itself.
+Rulers are zero-point with fp16 scales, in groups of 64 columns (a whole row in "rtn
+channel"), and ternary at 1.58 bits. GPTQ is act-order with 20 % damping. NF4 takes
+absmax in blocks. "mixed rtn" and "mixed gptq" have as many bytes as that width
+everywhere, distributed by the sensitivity of each layer to RTN. "rotated gptq" is GPTQ
+on rotated axes. "qat" is trained on text of the training split, with the model itself
+as the teacher.
 """
 
 from __future__ import annotations
@@ -52,8 +53,8 @@ from minquant.training import qat
 DOCUMENTS = 40  # of test text: 17 thousand tokens
 PROBES = {"fact": 2000, "chain": 800, "recall": 300}
 CALIBRATION = 128  # documents, for GPTQ and AWQ
-MEASURED = 24  # of these, for the sensitivities of layers
-STEPS = 1500  # of training, a document each
+MEASURED = 24  # of these documents, for the sensitivities of layers
+STEPS = 1500  # of training, on one document each
 GROUP = per_group(64)
 TERNARY_BITS = 1.58
 WIDTHS = (8, 6, 5, 4, 3, 2, TERNARY_BITS)
@@ -69,13 +70,13 @@ def grid_of(bits: float) -> Grid:
 
 
 def post_training() -> dict[str, Callable]:
-    """A method for `model.quantize` by key, of all that need no training."""
-    made: dict[str, Callable] = {}
+    """The methods that need no training, by key, for `models.quantize`."""
+    methods: dict[str, Callable] = {}
     for bits in WIDTHS:
         grid = grid_of(bits)
         in_groups = {"grid": grid, "granularity": GROUP}
         gptq = partial(quantize_gptq, act_order=True, damping=0.2, **in_groups)
-        made |= {
+        methods |= {
             f"{bits} rtn channel": partial(
                 rtn.quantize_rtn, grid=grid, granularity=PER_CHANNEL
             ),
@@ -83,15 +84,16 @@ def post_training() -> dict[str, Callable]:
             f"{bits} gptq": gptq,
             f"{bits} awq": partial(quantize_awq_shared, **in_groups),
         }
-    return made | {"4 nf4": partial(rtn.quantize_rtn, grid=NF4, granularity=GROUP)}
+    nf4 = partial(rtn.quantize_rtn, grid=NF4, granularity=GROUP)
+    return methods | {"4 nf4": nf4}
 
 
 def keys() -> list[str]:
     """Every row: the model itself, then by width, from 8 bits to 1.58."""
-    found = [*post_training(), *(f"{b} rotated gptq" for b in ROTATED)]
-    found += [f"{b} mixed {way}" for way, widths in MIXED.items() for b in widths]
-    found += [f"{b} qat" for b in TRAINED]
-    return ["16 float", *sorted(found, key=lambda key: -float(key.split()[0]))]
+    versions = [*post_training(), *(f"{b} rotated gptq" for b in ROTATED)]
+    versions += [f"{b} mixed {way}" for way, widths in MIXED.items() for b in widths]
+    versions += [f"{b} qat" for b in TRAINED]
+    return ["16 float", *sorted(versions, key=lambda key: -float(key.split()[0]))]
 
 
 class Subject:
@@ -123,14 +125,14 @@ def subject() -> Subject:
 
 
 def by_width(way: str) -> dict[float, Callable]:
-    """RTN or GPTQ in groups by width, as "mixed" chooses from."""
-    made = post_training()
-    return {bits: made[f"{bits} {way}"] for bits in WIDTHS if bits != TERNARY_BITS}
+    """RTN or GPTQ in groups, by width: what "mixed" chooses from."""
+    methods = post_training()
+    return {bits: methods[f"{bits} {way}"] for bits in WIDTHS if bits != TERNARY_BITS}
 
 
 @cache
 def sensitivities() -> dict:
-    """What each layer costs alone at each whole width, by RTN; measured once."""
+    """The cost of each layer alone at each whole width, by RTN; measured once."""
     s = subject()
     documents = s.calibration_documents[:MEASURED]
     return mixed_precision.sensitivities(
@@ -139,7 +141,10 @@ def sensitivities() -> dict:
 
 
 def version(key: str) -> tuple:
-    """The model of a row, and its report. Raises ValueError for a key of no row."""
+    """The model of a row, and its report.
+
+    Raises ValueError if the key is not one of `keys`.
+    """
     if key not in keys():
         raise ValueError(f"key is {key!r}; choose one of {', '.join(keys())}")
     s = subject()
@@ -148,36 +153,36 @@ def version(key: str) -> tuple:
         return s.model, {}
     if method == "qat":
         bits = float(width)
-        how = {"rate": TRAINED[bits], "progress": False}
-        made = qat.train(s.model, s.lessons, grid_of(bits), GROUP, **how)
-        return made.model, made.report
-    needs = s.calibration if method.endswith(("gptq", "awq")) else None
-    how = {"calibration": needs, "progress": False}
+        options = {"rate": TRAINED[bits], "progress": False}
+        trained = qat.train(s.model, s.lessons, grid_of(bits), GROUP, **options)
+        return trained.model, trained.report
+    calibration = s.calibration if method.endswith(("gptq", "awq")) else None
+    options = {"calibration": calibration, "progress": False}
     kind, _, way = method.partition(" ")
     if kind == "mixed":
         costs = sensitivities()
         budget = mixed_precision.uniform_bytes(costs, int(width))
         chosen = mixed_precision.assign_exact(costs, budget)
-        return mixed_precision.quantize(s.model, chosen, by_width(way), **how)
+        return mixed_precision.quantize(s.model, chosen, by_width(way), **options)
     start = rotate_model.rotate(s.model) if kind == "rotated" else s.model
     name = f"{width} {way}" if kind == "rotated" else key
-    return quantize.quantize(start, post_training()[name], **how)
+    return quantize.quantize(start, post_training()[name], **options)
 
 
 def row(key: str) -> dict:
-    """Quantize as the key says, and measure: what stands in sweep.json, computed anew.
+    """Quantizes as the key says, and measures: one row of sweep.json.
 
-    Raises ValueError for a key of no row.
+    Raises ValueError if the key is not one of `keys`.
     """
     start = time.perf_counter()
     twin, report = version(key)
     s = subject()
-    made = time.perf_counter() - start
+    seconds_quantizing = time.perf_counter() - start
     texts = s.tokenizer, s.documents
     loss = evaluate.perplexity(twin, *texts, progress=False)
     moved = evaluate.kl_and_flips(s.model, twin, *texts, progress=False)
     weight = size(twin, report)
-    found = {
+    result = {
         "key": key,
         "bits": float(key.split()[0]),
         "method": key.split(" ", 1)[1],
@@ -193,19 +198,19 @@ def row(key: str) -> dict:
     }
     for kind, probes in s.probes.items():
         answers = evaluate.accuracy(twin, s.tokenizer, probes, progress=False)
-        found[kind] = {str(k): [v.right, v.n] for k, v in answers.by_level().items()}
-        found[f"{kind}_right"] = "".join(str(int(c)) for c in answers.correct)
-    found["text"] = generate(twin, s.tokenizer, s.prompt, NEW_WORDS)
-    found["seconds_quantizing"] = round(made, 1)
-    found["seconds"] = round(time.perf_counter() - start, 1)
-    return found
+        result[kind] = {str(k): [v.right, v.n] for k, v in answers.by_level().items()}
+        result[f"{kind}_right"] = "".join(str(int(c)) for c in answers.correct)
+    result["text"] = generate(twin, s.tokenizer, s.prompt, NEW_WORDS)
+    result["seconds_quantizing"] = round(seconds_quantizing, 1)
+    result["seconds"] = round(time.perf_counter() - start, 1)
+    return result
 
 
 def _short(numbers: torch.Tensor) -> list[float]:
     return [round(x, 6) for x in numbers.tolist()]
 
 
-# --- what the package's functions take, from a row ---
+# --- a row, as the package's functions take it ---
 
 
 @cache
@@ -216,40 +221,41 @@ def _tokens() -> tuple[tuple[int, ...], torch.Tensor, int, int]:
     return read.documents, read.tokens, read.window, read.stride
 
 
-def perplexity_of(found: dict) -> evaluate.Perplexity:
+def perplexity_of(result: dict) -> evaluate.Perplexity:
     """The loss of a row, for `evaluate.compare`."""
     prints, tokens, window, stride = _tokens()
-    nats = torch.tensor(found["document_nats"], dtype=torch.float64)
+    nats = torch.tensor(result["document_nats"], dtype=torch.float64)
     return evaluate.Perplexity(prints, nats, tokens, window, stride)
 
 
-def divergence_of(found: dict) -> evaluate.Divergence:
+def divergence_of(result: dict) -> evaluate.Divergence:
     """KL and flips of a row, with their `interval`."""
-    sums = (found["document_kl"], found["document_flips"])
+    sums = (result["document_kl"], result["document_flips"])
     return evaluate.Divergence(*(torch.tensor(x).double() for x in sums), _tokens()[1])
 
 
-def accuracy_of(found: dict, kind: str) -> Accuracy:
-    """The answers of a row to the probes of a kind, right or wrong, without words."""
+def accuracy_of(result: dict, kind: str) -> Accuracy:
+    """Whether a row answered each probe of a kind right; its words are not kept."""
     probes = tuple(subject().probes[kind])
-    right = torch.tensor([mark == "1" for mark in found[f"{kind}_right"]])
+    right = torch.tensor([mark == "1" for mark in result[f"{kind}_right"]])
     return Accuracy(probes, right, ("",) * len(probes))
 
 
 # --- the table ---
 
 
-def line(found: dict) -> str:
+def line(result: dict) -> str:
     """A row in words: bits per weight, perplexity, and the shares of right answers."""
     shares = []
     for kind in PROBES:
-        levels = found[kind].values()
+        levels = result[kind].values()
         share = sum(right for right, _ in levels) / sum(n for _, n in levels)
         shares.append(f"{kind} {share:5.1%}")
     return (
-        f"{found['key']:18}{found['bits_per_weight']:6.2f} bits  "
-        f"perplexity {found['perplexity']:9.3f}  KL {found['kl']:8.5f}  "
-        f"flips {found['flips']:6.2%}  {'  '.join(shares)}  {found['seconds']:5.1f} s"
+        f"{result['key']:18}{result['bits_per_weight']:6.2f} bits  "
+        f"perplexity {result['perplexity']:9.3f}  KL {result['kl']:8.5f}  "
+        f"flips {result['flips']:6.2%}  {'  '.join(shares)}  "
+        f"{result['seconds']:5.1f} s"
     )
 
 

@@ -18,7 +18,8 @@ from decode import Product
 from torch import Tensor
 
 from minquant.kernels import launch, matmul
-from minquant.kernels.packed_words import PackedMatrix, dequantize
+from minquant.kernels.frozen_product import row_slices
+from minquant.kernels.packed_words import PackedMatrix, dequantize, unpack_matrix
 from minquant.layers.layouts import tensors_of, with_tensors
 
 WITHIN = {torch.float16: 1e-3, torch.bfloat16: 4e-3}
@@ -60,7 +61,7 @@ def cublas(packed: PackedMatrix) -> Made:
 
 def tinygemm(packed: PackedMatrix) -> Made:
     """torch's own 4-bit kernel for CUDA: bf16, an offset for each group."""
-    codes = matmul.unpack_matrix(packed)
+    codes = unpack_matrix(packed)
     pairs = codes[:, ::2] << 4 | codes[:, 1::2]  # the even code on top
     tiles = torch.ops.aten._convert_weight_to_int4pack(pairs.contiguous(), 8)
     scales = packed.scales.T.bfloat16()
@@ -76,7 +77,7 @@ def gemlite(packed: PackedMatrix) -> Made:
     (out, width), g = packed.shape, packed.group_size
     layer = GemLiteLinear(packed.bits, g, width, out, DType.FP16, DType.FP16)
     zeros = torch.full_like(packed.scales, 2.0 ** (packed.bits - 1))
-    layer.pack(matmul.unpack_matrix(packed), packed.scales, zeros, None)
+    layer.pack(unpack_matrix(packed), packed.scales, zeros, None)
     return Made(layer, [layer.W_q, layer.scales, layer.zeros])
 
 
@@ -114,7 +115,7 @@ def error(
 ) -> float:
     """‖Y − Y*‖ / ‖Y*‖ against float64, some rows of the matrix at a time."""
     Y, own, off, size = product(X).double(), W_hat and W_hat(), 0, 0
-    for rows in launch.by_rows(packed, launch.CHUNK):
+    for rows in row_slices(packed.shape, launch.PART):
         W = dequantize(packed, torch.float64, rows) if own is None else own[rows]
         exact = X.double() @ W.double().T
         off += (Y[:, rows] - exact).square().sum()

@@ -48,6 +48,7 @@ ROOT = HERE.parent
 PACKAGE = ROOT / "minquant"
 MODEL = ROOT / "data" / "almanac"
 LOADER = "models.load"  # the module that opens it
+REGISTRY = "course.checks"  # finds the exercises of all lessons while it runs
 OFFLINE = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # the bundled model loads in a blink
     "HF_HUB_OFFLINE": "1",
@@ -222,14 +223,24 @@ def file_of(module: str) -> Path:
 
 
 def closure(modules: Iterable[str]) -> set[str]:
-    """These modules, the packages they lie in, and all that these import, and so on."""
+    """These modules, the packages they lie in, and all that these import, and so on.
+
+    The registry of exercises imports no lesson by name: here it stands for all of them.
+    """
     seen, waiting = set(), ["", *modules]
     while waiting:
         if (name := waiting.pop()) not in seen:
             seen.add(name)
             waiting.append(name.rpartition(".")[0])
             waiting += imported(ast.parse(file_of(name).read_text(encoding="utf-8")))
+            waiting += exercises() if name == REGISTRY else []
     return seen
+
+
+def exercises() -> list[str]:
+    """The modules in which the registry finds exercises, one for each lesson."""
+    places = PACKAGE.glob("course/*/exercises.py")
+    return [f"course.{place.parent.name}.exercises" for place in sorted(places)]
 
 
 def code_behind(source: str) -> list[str]:

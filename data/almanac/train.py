@@ -3,20 +3,20 @@
     python data/almanac/train.py                          # a model like the bundled one
     python data/almanac/train.py --tokens 1e6 --out small # a quick try
 
-It resumes from `checkpoint.safetensors` in the output folder when it was stopped, on a
-CPU or a GPU, and at the end writes config, weights (safetensors) and tokenizer in the
-format of Hugging Face, and a README that says how they were made, sitting by sitting: a
-run that goes on may be given other options. Give it another --seed with other --shares,
-or documents come twice. Otherwise each is new, though the facts come again and again,
-the famous a thousand times as often as the obscure.
+A run that was stopped, on a CPU or a GPU, goes on from `checkpoint.safetensors` in the
+output folder, and may be given other options then. At the end the script writes config,
+weights (safetensors) and tokenizer in the format of Hugging Face, and a README with the
+options of each sitting. When --shares change, change --seed too, or documents come
+twice. Otherwise each document is new, though facts come again and again, the famous a
+thousand times as often as the obscure.
 
-It begins with short inventories, a few things put away and asked for: what it learns
-there, to find a thing again, it keeps in long ones, where it would not have begun to
-learn it (not in 4 million tokens of them, tried at two learning rates).
+Training begins with short inventories: a few things put away and asked for. There the
+model learns to find a thing again, and keeps that in long inventories, where it would
+not have begun to learn it (not within 4 million tokens, at two learning rates).
 
-The model is made small and trained long, so that it is nearly full: what fills a model
-is what rounding can take away (lesson 04). No weight decay, and a learning rate that
-ends at zero, so that it settles.
+The model is small and trained for a long time, so that it is nearly full: rounding can
+only take away what was filled in (lesson 04). There is no weight decay, and the
+learning rate ends at zero, so that the model settles.
 """
 
 import argparse
@@ -51,24 +51,22 @@ from minquant.almanac import language  # noqa: E402
 from minquant.almanac.writing import Writer  # noqa: E402
 
 SAVE_EVERY = 300  # seconds
-SHORT = ((4, 1000), (8, 250), (16, 250))  # things of an inventory, and steps with them
+SHORT = ((4, 1000), (8, 250), (16, 250))  # things in an inventory, and training steps
 LONGEST_ASKED = 13  # words to put a thing away and to ask for it
-WARM_UP = (
-    1500  # steps; the short inventories, too, are learnt at the low rates of these
-)
-MEAN_LENGTH = 415  # tokens of a document, BOS apart
+WARM_UP = 1500  # steps: as many as the short inventories take
+MEAN_LENGTH = 415  # tokens of a document without BOS
 KINDS = tuple(language.KINDS)
 SHARES = (0.42, 0.2, 0.18, 0.2)
-THETA = 1e6  # of the rotary embedding: at 1e4 a head of 32 hardly finds what is far
+THETA = 1e6  # rotary embedding; with 1e4 a head of width 32 hardly finds what is far
 SWITCHES = {
     "compile": "half as long; needs a C++ compiler",
     "bf16": "matrix products in bf16: faster",
 }
-LENGTH = 464  # tokens of a row: a longer document is hardly ever met, and is cut
+LENGTH = 464  # tokens of a row; the few documents that are longer are cut
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
-    """One word is one token; stops stand alone. BOS and EOS go around a text."""
+    """One word or stop is one token, and a text gets BOS before and EOS after it."""
     words = {word: i for i, word in enumerate(language.vocabulary())}
     inner = Tokenizer(models.WordLevel(words, unk_token=language.PAD))
     stops = pre_tokenizers.Split(Regex("[.,?:]"), "isolated")
@@ -96,17 +94,17 @@ def tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def network(given: argparse.Namespace, ids: dict[str, int]) -> LlamaForCausalLM:
+def network(options: argparse.Namespace, ids: dict[str, int]) -> LlamaForCausalLM:
     """The untrained model."""
-    torch.manual_seed(given.seed)
+    torch.manual_seed(options.seed)
     config = LlamaConfig(
         vocab_size=len(ids),
-        hidden_size=given.width,
-        intermediate_size=given.inner,
-        num_hidden_layers=given.layers,
-        num_attention_heads=given.heads,
-        num_key_value_heads=given.heads,
-        head_dim=given.head,
+        hidden_size=options.width,
+        intermediate_size=options.inner,
+        num_hidden_layers=options.layers,
+        num_attention_heads=options.heads,
+        num_key_value_heads=options.heads,
+        head_dim=options.head,
         max_position_embeddings=language.CONTEXT,
         rope_parameters={"rope_type": "default", "rope_theta": THETA},
         tie_word_embeddings=False,
@@ -120,10 +118,17 @@ def network(given: argparse.Namespace, ids: dict[str, int]) -> LlamaForCausalLM:
     return model
 
 
-def attention(module, q, k, v, mask, scaling=None, **_) -> tuple[Tensor, None]:
-    """Causal attention in float32: without matrix units for it, bf16 is half as fast.
-
-    No mask: padding stands on the right, where a causal model does not look.
+def attention(
+    module: nn.Module,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mask: Tensor | None,
+    scaling: float | None = None,
+    **_: object,
+) -> tuple[Tensor, None]:
+    """Causal attention in float32, as bf16 takes twice as long on a CPU without matrix
+    units. The mask is not needed: padding is on the right, where nobody looks.
     """
     with torch.autocast(q.device.type, enabled=False):
         out = F.scaled_dot_product_attention(
@@ -135,9 +140,11 @@ def attention(module, q, k, v, mask, scaling=None, **_) -> tuple[Tensor, None]:
 def batches(
     ids: dict[str, int], size: int, shares: list[float], seed: int, done: int
 ) -> Iterator[Tensor]:
-    """Batches of whole texts, padded on the right; the same for one seed, from batch
-    number `done` on. First short inventories, more than `size` of them, then (size,
-    LENGTH) documents. shares: how often each of `language.KINDS` comes.
+    """Batches of whole texts, padded on the right: first short inventories, more than
+    `size` to a batch, then documents, (size, LENGTH).
+
+    shares: how often each of `language.KINDS` comes. done: how many batches to skip.
+    The same seed gives the same batches.
     """
     bos, eos, pad = (ids[t] for t in (language.BOS, language.EOS, language.PAD))
     texts = chain(inventories(size, seed), documents(size, shares, seed))
@@ -147,7 +154,10 @@ def batches(
 
 
 def inventories(size: int, seed: int) -> Iterator[tuple[int, list[list[str]]]]:
-    """The length of a row, and texts that are shorter, as SHORT says."""
+    """For each batch the length of its rows, and the words of its short inventories.
+
+    SHORT says how many things they hold, and how many batches of them there are.
+    """
     rng = Random(f"short {seed}")
     for things, steps in SHORT:
         for _ in range(steps):
@@ -162,7 +172,7 @@ def inventories(size: int, seed: int) -> Iterator[tuple[int, list[list[str]]]]:
 def documents(
     size: int, shares: list[float], seed: int
 ) -> Iterator[tuple[int, list[tuple[str, ...]]]]:
-    """LENGTH, and the words of `size` documents, without an end."""
+    """For each batch LENGTH, and the words of `size` documents; without end."""
     rng = Random(f"{seed} {shares}")
     texts = {kind: language.stream("train", seed=seed, kind=kind) for kind in KINDS}
     while True:
@@ -171,46 +181,49 @@ def documents(
 
 
 def learning_rate(share: float, steps: int, peak: float) -> float:
-    """Up in WARM_UP steps, then down along half a cosine to zero; share is 0 to 1."""
-    up = min(1.0, (share * steps + 1) / WARM_UP)
-    return peak * up * (1 + math.cos(math.pi * share)) / 2
+    """Up in WARM_UP steps, and down to zero along half a cosine.
+
+    share: of the steps that are done, 0 to 1.
+    """
+    warm_up = min(1.0, (share * steps + 1) / WARM_UP)
+    return peak * warm_up * (1 + math.cos(math.pi * share)) / 2
 
 
 def loss_of(model: nn.Module, ids: Tensor, pad: int) -> Tensor:
-    """Mean nats per token that is not padding, the first excepted."""
+    """Mean nats per token after the first; padding does not count."""
     targets = ids[:, 1:].masked_fill(ids[:, 1:] == pad, -100)
     logits = model(input_ids=ids[:, :-1], use_cache=False).logits
     return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
 
 
-def train(given: argparse.Namespace) -> None:
-    """Train to the end, with a checkpoint every few minutes, then export."""
+def train(options: argparse.Namespace) -> None:
+    """Trains to the end, with a checkpoint every few minutes, then exports."""
     words = tokenizer()
     ids = words.get_vocab()
-    torch.set_num_threads(given.threads)
-    model = network(given, ids).to(given.device).train()
+    torch.set_num_threads(options.threads)
+    model = network(options, ids).to(options.device).train()
     adam = torch.optim.AdamW(
-        model.parameters(), lr=given.lr, betas=(0.9, 0.99), weight_decay=0, fused=True
+        model.parameters(), lr=options.lr, betas=(0.9, 0.99), weight_decay=0, fused=True
     )
-    given.out.mkdir(parents=True, exist_ok=True)
-    place = given.out / "checkpoint.safetensors"
+    options.out.mkdir(parents=True, exist_ok=True)
+    place = options.out / "checkpoint.safetensors"
     state = load(place, model, adam) or {"step": 0, "seconds": 0.0, "losses": []}
     sittings = state.setdefault("sittings", [])
-    if not sittings or sittings[-1][1] != command(given):
-        sittings.append([state["step"], command(given)])
-    steps = math.ceil(given.tokens / (given.batch * MEAN_LENGTH))
-    call = torch.compile(model, dynamic=False) if given.compile else model
-    half = {"device_type": torch.device(given.device).type, "dtype": torch.bfloat16}
-    texts = batches(ids, given.batch, given.shares, given.seed, state["step"])
+    if not sittings or sittings[-1][1] != command(options):
+        sittings.append([state["step"], command(options)])
+    steps = math.ceil(options.tokens / (options.batch * MEAN_LENGTH))
+    forward = torch.compile(model, dynamic=False) if options.compile else model
+    half = {"device_type": torch.device(options.device).type, "dtype": torch.bfloat16}
+    texts = batches(ids, options.batch, options.shares, options.seed, state["step"])
     recent, began, saved_at = deque(maxlen=200), time.monotonic(), time.monotonic()
     before = state["seconds"]
-    bar = tqdm(total=steps, initial=state["step"], mininterval=given.every)
+    bar = tqdm(total=steps, initial=state["step"], mininterval=options.every)
     while state["step"] < steps:
         for group in adam.param_groups:
-            group["lr"] = learning_rate(state["step"] / steps, steps, given.lr)
-        batch = next(texts).to(given.device)
-        with torch.autocast(**half, enabled=given.bf16):
-            loss = loss_of(call, batch, ids[language.PAD])
+            group["lr"] = learning_rate(state["step"] / steps, steps, options.lr)
+        batch = next(texts).to(options.device)
+        with torch.autocast(**half, enabled=options.bf16):
+            loss = loss_of(forward, batch, ids[language.PAD])
         model.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -227,80 +240,80 @@ def train(given: argparse.Namespace) -> None:
             saved_at = time.monotonic()
     bar.close()
     save(place, model, adam, state)
-    export(given, model, words, state)
-    place.unlink()  # what it was for is done
+    export(options, model, words, state)
+    place.unlink()
 
 
 def save(
     place: Path, model: nn.Module, adam: torch.optim.Optimizer, state: dict
 ) -> None:
-    """Write a checkpoint; a kill in the midst of it leaves the one before."""
+    """Writes a checkpoint. If it is killed meanwhile, the last one stays."""
     tensors = {}
     for name, p in model.named_parameters():
         tensors[f"model {name}"] = p.detach()
-        tensors |= {f"{what} {name}": value for what, value in adam.state[p].items()}
+        tensors |= {f"{key} {name}": value for key, value in adam.state[p].items()}
     fresh = place.with_suffix(".new")
     save_file(tensors, fresh, {"state": json.dumps(state)})
     os.replace(fresh, place)
 
 
 def load(place: Path, model: nn.Module, adam: torch.optim.Optimizer) -> dict | None:
-    """Read a checkpoint into the model and the optimizer; None if there is none."""
+    """Reads a checkpoint into the model and the optimizer, and returns its state; None
+    if there is no checkpoint."""
     if not place.exists():
         return None
     parameters = dict(model.named_parameters())
     with safe_open(place, "pt") as file:
         for key in file.keys():  # noqa: SIM118
-            what, name = key.split(" ")
+            kind, name = key.split(" ")
             p, value = parameters[name], file.get_tensor(key)
-            if what == "model":
+            if kind == "model":
                 p.data.copy_(value)
-            else:  # a fused Adam counts its steps where the weights are
-                adam.state[p][what] = value.to(p.device)
+            else:  # a fused Adam counts its steps on the weights' device
+                adam.state[p][kind] = value.to(p.device)
         state = json.loads(file.metadata()["state"])
     print(f"goes on after step {state['step']:,}")
     return state
 
 
-def command(given: argparse.Namespace) -> str:
-    """The command line that asks for this."""
-    chosen = "tokens batch lr width inner layers heads head seed shares".split()
+def command(options: argparse.Namespace) -> str:
+    """The command line with these options."""
     words = ["python data/almanac/train.py"]
-    for name in chosen:
-        value = getattr(given, name)
-        said = value if isinstance(value, list) else [value]
-        words.append(f"--{name} " + " ".join(f"{x:g}" for x in said))
-    words += [f"--{name}" for name in SWITCHES if getattr(given, name)]
+    for name in "tokens batch lr width inner layers heads head seed shares".split():
+        value = getattr(options, name)
+        values = value if isinstance(value, list) else [value]
+        words.append(f"--{name} " + " ".join(f"{x:g}" for x in values))
+    words += [f"--{name}" for name in SWITCHES if getattr(options, name)]
     return " ".join(words)
 
 
 def export(
-    given: argparse.Namespace,
+    options: argparse.Namespace,
     model: LlamaForCausalLM,
     words: PreTrainedTokenizerFast,
     state: dict,
 ) -> None:
-    """Write the model in the format of Hugging Face, and how it was made."""
-    model.eval().to("cpu").save_pretrained(given.out)
-    words.save_pretrained(given.out)
+    """Writes the model in the format of Hugging Face, and how it was made."""
+    model.eval().to("cpu").save_pretrained(options.out)
+    words.save_pretrained(options.out)
     rows = "\n".join(f"| {step:,} | {nats:.4f} |" for step, nats in state["losses"])
     sittings = state["sittings"]
     parameters = sum(p.numel() for p in model.parameters())
-    tokens = state["step"] * given.batch * MEAN_LENGTH
+    tokens = state["step"] * options.batch * MEAN_LENGTH
     text = README.format(
-        sittings="\n".join(f"| {step:,} | `{said}` |" for step, said in sittings),
+        sittings="\n".join(f"| {step:,} | `{line}` |" for step, line in sittings),
         parameters=parameters,
         tokens=tokens / 1e6,
         hours=state["seconds"] / 3600,
-        device=given.device,
-        threads=given.threads,
+        device=options.device,
+        threads=options.threads,
         precision="bf16 where autocast allows, weights in fp32"
-        if given.bf16
+        if options.bf16
         else "fp32",
         torch=torch.__version__,
         rows=rows,
     )
-    (given.out / "README.md").write_text(text)
+    (options.out / "README.md").write_text(text)
 
 
 README = """\
@@ -330,7 +343,7 @@ Loss while it learnt, in nats per token, over the last 200 steps:
 
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
-    """The command line, or these words of one."""
+    """The options of the command line, or of these words."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
     add("--tokens", type=float, default=66e6, help="how many to train on, about")
@@ -341,14 +354,14 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     add("--layers", type=int, default=3)
     add("--heads", type=int, default=2)
     add("--head", type=int, default=32, help="width of an attention head")
-    said = f"how often each kind comes: {', '.join(KINDS)}"
-    add("--shares", type=float, nargs=len(KINDS), default=list(SHARES), help=said)
+    kinds = f"how often each kind comes: {', '.join(KINDS)}"
+    add("--shares", type=float, nargs=len(KINDS), default=list(SHARES), help=kinds)
     add("--seed", type=int, default=0)
     add("--out", type=Path, default=HERE)
     add("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     add("--threads", type=int, default=torch.get_num_threads())
-    for name, said in SWITCHES.items():
-        add(f"--{name}", action="store_true", help=said)
+    for name, about in SWITCHES.items():
+        add(f"--{name}", action="store_true", help=about)
     add("--every", type=float, default=1.0, help="seconds between two progress bars")
     return parser.parse_args(words)
 

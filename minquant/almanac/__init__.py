@@ -1,4 +1,4 @@
-"""The invented language: its documents, its people, and what one can ask of it."""
+"""The invented language: its documents, its people, and questions about them."""
 
 from minquant.almanac.language import (
     CONTEXT,
@@ -10,9 +10,8 @@ from minquant.almanac.language import (
     fact,
     fingerprint,
     split_of,
-    stream,
     vocabulary,
 )
 
 __all__ = ["CONTEXT", "DIRECTORY", "KINDS", "SPLITS", "Document", "documents"]
-__all__ += ["fact", "fingerprint", "split_of", "stream", "vocabulary"]
+__all__ += ["fact", "fingerprint", "split_of", "vocabulary"]

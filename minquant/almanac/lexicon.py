@@ -1,9 +1,9 @@
 """The words of the almanac: invented names, and the sentences they stand in.
 
 A template is a line of words. `{slot}` is filled from what the document already knows
-(a person, the season); `[class]` is a fresh choice from a list of words. All is English
-but the names, which are invented; a stop is a word of its own, so that one word is one
-token.
+(a person, the season); `[class]` is drawn anew from a list of words. Everything is
+English but the names, which are invented. Stops stand apart as words, so that one word
+is one token.
 """
 
 from functools import cache
@@ -53,7 +53,7 @@ WEATHER = {  # what the sky and the road may do depends on the season
 }
 NUMBERS = tuple(str(n) for n in range(100))
 
-# The facts: four ways to say each. Of every fact one way is kept out of training.
+# Four ways to say each fact. For every fact one way is held out of training.
 PHRASINGS = {
     "town": (
         "{name} was born in {value} .",
@@ -92,14 +92,15 @@ PHRASINGS = {
         "Records name {name} from year {value} .",
     ),
 }
-PLACEMENTS = (  # each thing of a storehouse bears a number
+PLACEMENTS = (  # each thing that is put away gets a number
     "The [container] holds {thing} {number} .",
     "In the [container] lies {thing} {number} .",
     "They keep {thing} {number} in the [container] .",
 )
 QUESTIONS = ("Please bring {thing} {number} .", "Who took {thing} {number} ?")
 
-# A story is a row of beats; each beat is one of its templates. A and B are people.
+# A story is a row of beats, and a beat is told by one of its templates. A and B are
+# its two people.
 STORY = {
     "opening": (
         "One {season} morning {A} , the {A_trade} from {A_town} , "
@@ -214,7 +215,7 @@ LEDGER = {
 
 
 def _names(rng: Random, count: int, endings: str, taken: set[str]) -> tuple[str, ...]:
-    """`count` invented names of two or three syllables, none of them in `taken`."""
+    """`count` invented names of two or three syllables, none in `taken`; adds them."""
     names = []
     while len(names) < count:
         start, middle = rng.choice("b d f g k l m n p r s t v th br".split()), ""
@@ -231,7 +232,7 @@ def _names(rng: Random, count: int, endings: str, taken: set[str]) -> tuple[str,
 
 @cache
 def names() -> dict[str, tuple[str, ...]]:
-    """Names: 64 for women, 64 for men, 128 for families, 64 for towns; always these."""
+    """Names: 64 for women, 64 for men, 128 for families and 64 for towns."""
     rng, taken = Random(1), set()
     return {
         "she": _names(rng, 64, "a ia ena", taken),

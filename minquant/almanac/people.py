@@ -1,9 +1,9 @@
 """The people of the almanac's country: who they are, and how famous.
 
-Each has a name of two words and one value for each of six attributes, drawn evenly and
-independently: nothing tells a fact but having seen it. How often a person is written
-about follows Zipf's law, from the most to the least famous 1000 to 1, so one model
-knows some facts by heart and has hardly met others.
+Each person has a name of two words and one value for each of six attributes, drawn
+evenly and independently, so nobody can guess a fact that they have not seen. How often
+a person is written about follows Zipf's law: the most famous comes up 1000 times as
+often as the least. So one model knows some facts by heart and has hardly met others.
 """
 
 from dataclasses import dataclass
@@ -20,9 +20,9 @@ ATTRIBUTES = tuple(lexicon.PHRASINGS)
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """A name, the rank of its fame (0 is the most famous), and a value per attribute.
+    """A name, a rank by fame (0 is the most famous), and a value for each attribute.
 
-    `held_out` says for each attribute which of its phrasings training never shows.
+    held_out: for each attribute, the index of the phrasing that training never shows.
     """
 
     rank: int
@@ -45,7 +45,7 @@ class Person:
 
 @cache
 def values(attribute: str) -> tuple[str, ...]:
-    """All values that an attribute can take.
+    """All values that an attribute can have.
 
     >>> len(values("town")), len(values("year"))
     (64, 99)
@@ -56,36 +56,42 @@ def values(attribute: str) -> tuple[str, ...]:
 
 @cache
 def people() -> tuple[Person, ...]:
-    """Everyone, from the most to the least famous; always the same."""
-    rng, names, phrasings = Random(2), lexicon.names(), lexicon.PHRASINGS.values()
-    pool = [(first, family) for sex in ("she", "he") for first in names[sex]
-            for family in names["family"]]  # fmt: skip
-    women = set(names["she"])
-    return tuple(
-        Person(
-            rank,
-            first,
-            family,
-            first in women,
-            values=tuple(rng.choice(values(a)) for a in ATTRIBUTES),
-            held_out=tuple(rng.randrange(len(ways)) for ways in phrasings),
-        )
-        for rank, (first, family) in enumerate(rng.sample(pool, PEOPLE))
+    """Everyone, from the most to the least famous."""
+    rng, names = Random(2), lexicon.names()
+    firsts = names["she"] + names["he"]
+    pairs = [(first, family) for first in firsts for family in names["family"]]
+    chosen = rng.sample(pairs, PEOPLE)
+    return tuple(draw_person(rng, rank, *pair) for rank, pair in enumerate(chosen))
+
+
+def draw_person(rng: Random, rank: int, first: str, family: str) -> Person:
+    """A person of this rank and name, with values and held-out phrasings at random."""
+    return Person(
+        rank,
+        first,
+        family,
+        female=first in lexicon.names()["she"],
+        values=tuple(rng.choice(values(attribute)) for attribute in ATTRIBUTES),
+        held_out=tuple(
+            rng.randrange(len(lexicon.PHRASINGS[attribute])) for attribute in ATTRIBUTES
+        ),
     )
 
 
 @cache
 def fame() -> tuple[float, ...]:
-    """The probability of each person, by rank: (rank + 1) ** -s, where s makes the
-    first 1000 times as likely as the last (Zipf, Human Behavior and the Principle of
-    Least Effort, 1949).
+    """The probability of each person, by rank.
+
+    It is proportional to (rank + 1) ** -s, with the s that makes the first person 1000
+    times as likely as the last (Zipf, Human Behavior and the Principle of Least
+    Effort, 1949).
 
     >>> round(fame()[0] / fame()[-1])
     1000
     """
     weights = [(rank + 1) ** (-3 / log10(PEOPLE)) for rank in range(PEOPLE)]
     total = sum(weights)
-    return tuple(w / total for w in weights)
+    return tuple(weight / total for weight in weights)
 
 
 @cache
@@ -96,5 +102,5 @@ def cumulative_fame() -> tuple[float, ...]:
 
 @cache
 def fame_of_first_name(first: str) -> float:
-    """The probability of everyone who bears this first name."""
+    """The probability of all people with this first name together."""
     return sum(fame()[person.rank] for person in people() if person.first == first)

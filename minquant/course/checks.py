@@ -6,113 +6,83 @@
     checks.absmax_row(absmax_row)       # ✓ and ✗ for each case, and the likely mistake
     checks.solution("absmax_row")       # the package's own source
 
-An exercise asks for a function that the package has, or for a few of its functions put
-together; there is no second copy of a solution. How a function is judged stands in
-`exercises`, the exercises themselves in the modules named `checks_*`.
-
-    lesson 00   model_bytes, megabytes
-    lesson 01   decode_float, gap, weight_bytes
-    lesson 02   absmax_row, scale_and_zero, quantize_zero_point, dequantize
-    lesson 03   bits_per_weight, absmax_groups, best_clip
-    lesson 04   perplexity, flips, paired_interval
-    lesson 05   outlier_columns, vector_wise, smoothing_scales
-    lesson 06   obs_push, eliminate, gptq_columns
-    lesson 07   salient_columns, awq_scales, fold_scales
-    lesson 08   nf4_levels, nearest_level, nf4_bytes
-    lesson 09   lora_forward, lora_gradients, qlora_bytes
-    lesson 10   pack_nibbles, unpack_nibbles, crossover
-    lesson 11   ternary, latent_step, assign_bits
-    lesson 12   cache_bytes, choose, read_layer
+No exercise is listed here. Each lesson's folder may have an `exercises.py`; the first
+time that an exercise is asked for, all of these are imported, and every `Exercise` in
+them is found by its name. Until then `checks` costs nothing. How a function is judged
+stands in `minquant/course/exercises.py`.
 """
 
 from __future__ import annotations
 
 import html
+import importlib
 import inspect
+import pkgutil
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from textwrap import dedent
+from types import ModuleType
 from typing import Any
 
-from minquant.course.awq import checks_salience
-from minquant.course.awq.checks_salience import awq_scales, fold_scales, salient_columns
-from minquant.course.capstone import checks_choice, checks_serving
-from minquant.course.capstone.checks_choice import choose
-from minquant.course.capstone.checks_serving import cache_bytes, read_layer
-from minquant.course.damage import checks_measuring
-from minquant.course.damage.checks_measuring import flips, paired_interval, perplexity
-from minquant.course.exercises import Exercise
-from minquant.course.gptq import checks_pushing
-from minquant.course.gptq.checks_pushing import eliminate, gptq_columns, obs_push
-from minquant.course.low_bits import checks_low_bits
-from minquant.course.low_bits.checks_low_bits import assign_bits, latent_step, ternary
-from minquant.course.nf4 import checks_codebooks
-from minquant.course.nf4.checks_codebooks import nearest_level, nf4_bytes, nf4_levels
-from minquant.course.outliers import checks_outliers
-from minquant.course.outliers.checks_outliers import (
-    outlier_columns,
-    smoothing_scales,
-    vector_wise,
-)
-from minquant.course.packing import checks_packing
-from minquant.course.packing.checks_packing import (
-    crossover,
-    pack_nibbles,
-    unpack_nibbles,
-)
-from minquant.course.qlora import checks_adapters
-from minquant.course.qlora.checks_adapters import (
-    lora_forward,
-    lora_gradients,
-    qlora_bytes,
-)
-from minquant.course.rounding import checks_rounding, checks_zero_point
-from minquant.course.rounding.checks_rounding import absmax_row
-from minquant.course.rounding.checks_zero_point import (
-    dequantize,
-    quantize_zero_point,
-    scale_and_zero,
-)
-from minquant.course.rulers import checks_rulers
-from minquant.course.rulers.checks_rulers import (
-    absmax_groups,
-    best_clip,
-    bits_per_weight,
-)
-from minquant.course.start import checks_storing
-from minquant.course.start.checks_storing import (
-    decode_float,
-    gap,
-    megabytes,
-    model_bytes,
-    weight_bytes,
-)
+from minquant import course
 
-__all__ = ["absmax_groups", "absmax_row", "best_clip", "bits_per_weight"]
-__all__ += ["decode_float", "dequantize", "flips", "gap", "megabytes", "model_bytes"]
-__all__ += ["paired_interval", "perplexity", "quantize_zero_point", "scale_and_zero"]
-__all__ += ["outlier_columns", "smoothing_scales", "vector_wise"]
-__all__ += ["eliminate", "gptq_columns", "obs_push"]
-__all__ += ["awq_scales", "fold_scales", "salient_columns"]
-__all__ += ["nearest_level", "nf4_bytes", "nf4_levels"]
-__all__ += ["crossover", "pack_nibbles", "unpack_nibbles"]
-__all__ += ["lora_forward", "lora_gradients", "qlora_bytes"]
-__all__ += ["assign_bits", "latent_step", "ternary"]
-__all__ += ["cache_bytes", "choose", "read_layer"]
-__all__ += ["EXERCISES", "Source", "solution", "weight_bytes"]
 
-_LESSONS = (checks_storing, checks_rounding, checks_zero_point, checks_rulers)
-_LESSONS += (checks_measuring, checks_outliers, checks_pushing, checks_codebooks)
-_LESSONS += (checks_salience, checks_packing, checks_adapters, checks_low_bits)
-_LESSONS += (checks_serving, checks_choice)
-EXERCISES: dict[str, Exercise] = {
-    exercise.name: exercise for lesson in _LESSONS for exercise in lesson.EXERCISES
-}
+def __getattr__(name: str) -> Any:
+    """An exercise by its name (PEP 562).
+
+    Raises AttributeError, which lists the exercises, if there is none of this name.
+    """
+    if name.startswith("_"):  # Python asks for __path__, __wrapped__ and their like
+        raise AttributeError(f"checks has no {name!r}")
+    if name not in all_exercises():
+        raise AttributeError(f"name {name!r} is no exercise; choose from {_names()}")
+    return all_exercises()[name]
+
+
+def __dir__() -> list[str]:
+    """What completion offers."""
+    return sorted([*all_exercises(), "solution"])
+
+
+@cache
+def all_exercises() -> dict[str, Callable]:
+    """Every exercise of every lesson, by name.
+
+    Raises ValueError if two exercises have one name.
+    """
+    from minquant.course.exercises import Exercise
+
+    exercises: dict[str, Callable] = {}
+    places: dict[str, str] = {}
+    for module in _lessons():
+        for exercise in vars(module).values():
+            if not isinstance(exercise, Exercise):
+                continue
+            if exercises.setdefault(exercise.name, exercise) is not exercise:
+                raise ValueError(
+                    f"two exercises have the name {exercise.name!r}, in "
+                    f"{places[exercise.name]} and in {module.__name__}; rename one"
+                )
+            places.setdefault(exercise.name, module.__name__)
+    return exercises
+
+
+def _lessons() -> Iterator[ModuleType]:
+    """The `exercises.py` of each lesson that has one."""
+    for lesson in pkgutil.iter_modules(course.__path__, f"{course.__name__}."):
+        name = f"{lesson.name}.exercises"
+        if lesson.ispkg and importlib.util.find_spec(name):
+            yield importlib.import_module(name)
+
+
+def _names() -> str:
+    return ", ".join(sorted(all_exercises()))
 
 
 @dataclass(frozen=True)
 class Source:
-    """Source of the package to look at: prints as text, shows as a block of code."""
+    """Source code to look at: prints as text, shows as a block of code."""
 
     text: str
 
@@ -124,26 +94,24 @@ class Source:
 
 
 def solution(name: str) -> Source:
-    """The package's own source of what an exercise asks for, and what it is made of.
+    """The answer to an exercise, and the source of what it calls.
 
-    Raises ValueError if there is no such exercise.
+    Raises ValueError, which lists the exercises, if there is none of this name.
 
     >>> print(str(solution("model_bytes")).splitlines()[0])
-    # minquant/answers.py
+    # minquant/course/start/exercises.py
     """
-    if name not in EXERCISES:
-        raise ValueError(
-            f"name {name!r} is no exercise; choose from {', '.join(sorted(EXERCISES))}"
-        )
-    return Source("\n\n".join(_source(thing) for thing in EXERCISES[name].shows))
+    if name not in all_exercises():
+        raise ValueError(f"name {name!r} is no exercise; choose from {_names()}")
+    return Source("\n\n".join(map(_source, all_exercises()[name].shows)))
 
 
 def _source(thing: Any) -> str:
-    """A function, or a property of a class, with the file that it stands in."""
+    """The source of a function or of a property, below the file that it stands in."""
     if isinstance(thing, property):
         thing = thing.fget
     if isinstance(thing, cached_property):
         thing = thing.func
-    thing = inspect.unwrap(thing)
-    file = thing.__module__.replace(".", "/")
-    return f"# {file}.py\n{dedent(inspect.getsource(thing)).rstrip()}"
+    function = inspect.unwrap(thing)
+    file = function.__module__.replace(".", "/")
+    return f"# {file}.py\n{dedent(inspect.getsource(function)).rstrip()}"

@@ -1,4 +1,4 @@
-"""How an exercise is judged: run it, compare, and name the mistake.
+"""How an exercise is judged: run the function, compare, and name the mistake.
 
     yours ──cases──▶ results ──equal to the answer's?──▶ ✓
                         │ no
@@ -6,14 +6,17 @@
                                                                     the wrong sign"
 
 An `Exercise` holds the right function, some cases, and known mistakes: functions that
-are wrong in one way each. When yours gives in every case what one of them gives, that
-is the mistake it names. So a verdict says what is wrong with *this* function, and not
-what might be.
+are each wrong in one way. If yours gives in every case what one of them gives, the
+verdict names that mistake. So it says what is wrong with *this* function, not what
+could be wrong.
 
-An exercise that nobody has attempted (it returns None or `...`, or raises a
-NotImplementedError without words; torch's have some) says so and stops nothing: *Run
-All* goes on. Nothing here raises, whatever the learner's function does. The exercises
-stand in `checks`.
+An exercise that nobody has attempted (the function returns None or `...`, or raises
+NotImplementedError without a message; torch's own have one) is reported as such and
+stops nothing: *Run All* goes on. A check never raises, whatever the learner's function
+does.
+
+Each lesson has an `exercises.py`, in which an exercise's answer, its check and its
+known mistakes stand together. `checks` finds them and hands them to learners by name.
 """
 
 from __future__ import annotations
@@ -25,19 +28,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
-
-from minquant.course.drawing import palette
 
 Close = Callable[[Tensor, Tensor], bool]
 
 
+def normal(*shape: int, seed: int) -> Float[Tensor, "*shape"]:
+    """Normal numbers for a case, the same in every run."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
 @dataclass(frozen=True)
 class Verdict:
-    """What a check found: a line for each case, and the likely mistake if there is one.
+    """The result of a check: a line for each case, and the mistake if it is known.
 
-    lines: whether each case holds, and what is said of it. attempted: False if there
-    was nothing to judge. It is true, as a bool, when all is right.
+    lines: for each case, whether it holds, and a line of text. mistake: what is wrong,
+    in words, or "". attempted: False if there was no function to judge. A verdict is
+    true, as a bool, if every case holds.
     """
 
     name: str
@@ -48,44 +56,50 @@ class Verdict:
     @property
     def passed(self) -> bool:
         """Whether every case holds."""
-        return self.attempted and all(good for good, _ in self.lines)
+        return self.attempted and all(holds for holds, _ in self.lines)
 
     def __bool__(self) -> bool:
         return self.passed
 
     def __repr__(self) -> str:
         if not self.attempted:
-            return f"– {self.name}: not attempted yet. {self._way_out()}"
-        said = [f"{'✓' if good else '✗'} {text}" for good, text in self.lines]
-        return "\n".join([f"{self.name}: {self._summary()}", *said, *self._advice()])
+            return f"– {self.name}: {self._summary()}"
+        rows = [f"{self.name}: {self._summary()}"]
+        rows += [f"{_mark(holds)} {text}" for holds, text in self.lines]
+        return "\n".join(rows + self._advice())
 
     def _repr_html_(self) -> str:
+        from minquant.course.drawing import palette  # with matplotlib: only to be shown
+
         if not self.attempted:
-            said = f"<b>– {self.name}</b>: not attempted yet. {self._way_out()}"
-            return _box(palette.MUTED, [said])
-        color = palette.GREEN if self.passed else palette.VERMILION
+            rows = [f"<b>– {self.name}</b>: {self._summary()}"]
+            return _box(palette.MUTED, rows)
+        colors = {True: palette.GREEN, False: palette.VERMILION}
         rows = [f"<b>{self.name}</b>: {self._summary()}"]
-        for good, text in self.lines:
-            sign = palette.GREEN if good else palette.VERMILION
-            mark = f'<b style="color:{sign}">{"✓" if good else "✗"}</b>'
+        for holds, text in self.lines:
+            mark = f'<b style="color:{colors[holds]}">{_mark(holds)}</b>'
             rows.append(f"{mark} {html.escape(text)}")
         rows += [f"<b>{html.escape(line)}</b>" for line in self._advice()]
-        return _box(color, rows)
+        return _box(colors[self.passed], rows)
 
     def _summary(self) -> str:
-        good = sum(good for good, _ in self.lines)
-        return "all right" if self.passed else f"{good} of {len(self.lines)} hold"
+        if not self.attempted:
+            return f'not attempted yet. Stuck? checks.solution("{self.name}")'
+        if self.passed:
+            return "all right"
+        return f"{sum(holds for holds, _ in self.lines)} of {len(self.lines)} hold"
 
     def _advice(self) -> list[str]:
         return [f"The likely mistake: {self.mistake}."] if self.mistake else []
 
-    def _way_out(self) -> str:
-        return f'Stuck? checks.solution("{self.name}")'
+
+def _mark(holds: bool) -> str:
+    return "✓" if holds else "✗"
 
 
 def _box(color: str, rows: list[str]) -> str:
-    look = f"border-left:4px solid {color};padding:4px 12px;line-height:1.6"
-    return f'<div style="{look}">{"<br>".join(rows)}</div>'
+    style = f"border-left:4px solid {color};padding:4px 12px;line-height:1.6"
+    return f'<div style="{style}">{"<br>".join(rows)}</div>'
 
 
 def _near(got: Tensor, want: Tensor) -> bool:
@@ -96,13 +110,13 @@ def _near(got: Tensor, want: Tensor) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Exercise:
-    """One exercise. Call it with a function of yours: it gives a `Verdict`.
+    """One exercise. Call it with the learner's function: it gives a `Verdict`.
 
     name: what the learner's function is called. task: what it takes and gives.
-    answer: the right function. cases: name to arguments. mistakes: what is wrong in
-    words, to a function that is wrong in this one way. outputs: the names of what it
-    gives. close: when two results count as equal. shows: the functions of the package
-    that `checks.solution` shows.
+    answer: the right function. cases: the arguments of each case by its name. mistakes:
+    functions that are wrong in one way, by what is wrong with them. outputs: the names
+    of what the function gives. close: whether two outputs count as equal. shows: what
+    `checks.solution` shows, functions or properties; the answer first.
     """
 
     name: str
@@ -119,30 +133,33 @@ class Exercise:
         if yours is None or yours is ...:
             return Verdict(self.name, attempted=False)
         if not callable(yours):
-            said = f"give the function itself: checks.{self.name}({self.name})"
-            return Verdict(self.name, ((False, said),))
+            advice = f"give the function itself: checks.{self.name}({self.name})"
+            return Verdict(self.name, ((False, advice),))
         results, lines = [], []
         for case, arguments in self.cases.items():
             try:
-                results.append(self._run(yours, arguments))
+                result = self._run(yours, arguments)
             except Exception as error:  # a learner's function may raise anything
-                if isinstance(error, NotImplementedError) and not error.args:
+                if is_stub(error):
                     return Verdict(self.name, attempted=False)
-                kind = type(error).__name__
-                lines.append((False, f"{case}: it raised {kind}: {error}"))
-                results.append(None)
+                result = None
+                trouble = f"it raised {type(error).__name__}: {error}"
             else:
-                trouble = self._compare(results[-1], self._run(self.answer, arguments))
-                lines.append((not trouble, f"{case}: {trouble}" if trouble else case))
-        right = all(good for good, _ in lines)
-        mistake = "" if right else self.named(results)
+                trouble = self._compare(result, self._run(self.answer, arguments))
+            results.append(result)
+            lines.append((not trouble, f"{case}: {trouble}" if trouble else case))
+        right = all(holds for holds, _ in lines)
+        mistake = "" if right else self.likely_mistake(results)
         return Verdict(self.name, tuple(lines), mistake)
 
     def __repr__(self) -> str:
         return f"checks.{self.name}(yours) – {self.task}"
 
-    def named(self, results: list) -> str:
-        """The mistake that gives these results in every case, or ''."""
+    def likely_mistake(self, results: list) -> str:
+        """The known mistake that gives these results in every case, or "".
+
+        results: one for each case, None where the function raised.
+        """
         for words, wrong in self.mistakes.items():
             theirs = (self._run(wrong, arguments) for arguments in self.cases.values())
             if all(
@@ -153,38 +170,48 @@ class Exercise:
         return ""
 
     def _run(self, function: Callable, arguments: tuple) -> tuple[Tensor, ...]:
-        """Outputs as tensors. Raises ValueError for what is no number, or changed."""
-        given = copy.deepcopy(arguments)
-        result = function(*given)
+        """The outputs of a function as tensors.
+
+        Raises NotImplementedError if there is no result yet, and ValueError if the
+        function changes its arguments or gives a wrong number of outputs.
+        """
+        copies = copy.deepcopy(arguments)
+        result = function(*copies)
         if result is None or result is ...:
-            raise NotImplementedError  # there is no result yet
-        if any(_changed(a, b) for a, b in zip(arguments, given, strict=True)):
+            raise NotImplementedError
+        if any(_changed(a, b) for a, b in zip(arguments, copies, strict=True)):
             raise ValueError("it changes its argument; work on a copy")
-        several = isinstance(result, tuple) or len(self.outputs) > 1
         if len(self.outputs) == 1 and isinstance(result, tuple):
-            several = not all(isinstance(x, float) for x in result)  # a row of numbers
-        parts = result if several and isinstance(result, (tuple, list)) else (result,)
+            # a tuple of floats is one output: a row of numbers
+            several = not all(isinstance(part, float) for part in result)
+        else:
+            several = len(self.outputs) > 1 and isinstance(result, (tuple, list))
+        parts = result if several else (result,)
         if len(parts) != len(self.outputs):
             names = " and ".join(self.outputs)
             raise ValueError(f"it gave {len(parts)} value(s); return {names}")
         return tuple(torch.as_tensor(part).detach().cpu() for part in parts)
 
     def _compare(self, got: tuple[Tensor, ...], want: tuple[Tensor, ...]) -> str:
-        """What is wrong with the first output that is, in words; '' if nothing is."""
-        for name, mine, right in zip(self.outputs, got, want, strict=True):
-            if right.numel() == 1 and mine.numel() == 1:
-                mine = mine.reshape(right.shape)
-            if mine.shape != right.shape:
+        """What is wrong, in words, with the first output that is; "" if none is."""
+        for name, value, right in zip(self.outputs, got, want, strict=True):
+            if right.numel() == 1 and value.numel() == 1:
+                value = value.reshape(right.shape)
+            if value.shape != right.shape:
                 return (
-                    f"{name} has shape {tuple(mine.shape)}, should be "
+                    f"{name} has shape {tuple(value.shape)}, should be "
                     f"{tuple(right.shape)}"
                 )
-            whole = not right.is_floating_point()
-            if not self.close(mine.double(), right.double()):
-                return f"{name} {_first_difference(mine, right)}"
-            if whole and mine.is_floating_point():
-                return f"{name} is right, but held as {mine.dtype}; make it integers"
+            if not self.close(value.double(), right.double()):
+                return f"{name} {_largest_difference(value, right)}"
+            if value.is_floating_point() and not right.is_floating_point():
+                return f"{name} is right, but held as {value.dtype}; make it integers"
         return ""
+
+
+def is_stub(error: Exception) -> bool:
+    """Whether a function that raised this has no body yet."""
+    return isinstance(error, NotImplementedError) and not error.args
 
 
 def _changed(before: Any, after: Any) -> bool:
@@ -193,15 +220,14 @@ def _changed(before: Any, after: Any) -> bool:
     return False
 
 
-def _first_difference(got: Tensor, want: Tensor) -> str:
-    """Where two tensors of one shape differ most, and by what."""
-    gap = (got.double() - want.double()).abs().nan_to_num(torch.inf)
+def _largest_difference(got: Tensor, want: Tensor) -> str:
+    """Where two tensors of one shape differ most, and what is there."""
     if got.ndim == 0:
         return f"is {_number(got)}, should be {_number(want)}"
-    place = int(gap.argmax())
-    index = [int(i) for i in torch.unravel_index(torch.tensor(place), got.shape)]
-    one, other = got.flatten()[place], want.flatten()[place]
-    return f"at {index} is {_number(one)}, should be {_number(other)}"
+    distance = (got.double() - want.double()).abs().nan_to_num(torch.inf)
+    place = torch.unravel_index(distance.argmax(), got.shape)
+    index = [int(i) for i in place]
+    return f"at {index} is {_number(got[place])}, should be {_number(want[place])}"
 
 
 def _number(x: Tensor) -> str:

@@ -1,23 +1,24 @@
-"""One matrix in the words of a format that other programs read: "pack-quantized".
+"""One matrix in a format that other programs read: "pack-quantized".
 
-It is compressed-tensors' name for weights of few bits that are multiplied in floats.
+That is compressed-tensors' name for weights of few bits that are multiplied in floats.
 Each matrix is three tensors:
 
     weight_packed    (out, words)     int32    the codes
     weight_scale     (out, n_groups)  fp16     the scales
     weight_shape     (2,)             int64    out, in
 
-Words hold what `bits` packs: the codes of a row one after the other, the lowest bits
-first, each row from a new word. Codes are shifted to be positive, so that
+The words are packed as in `numerics.bits`: the codes of a row one after the other, the
+lowest bits first. Each row starts a new word. Codes are shifted to be positive, so that
 
     word j of a row, 4 bits     =     Σ (code[8j + i] + 8) · 16^i      over i = 0 … 7
 
-Unlike the words of our kernels (`words`), neighbours lie side by side, in the order a
-reader expects and not in the one a GPU likes; engines sort them anew when they load.
+Unlike in the words of our kernels (`kernels.packed_words`), neighbours lie side by
+side. That is the order that a reader expects, not the one that a GPU likes: engines
+sort the codes again when they load them.
 
 No zero is stored, since on a symmetric grid it is always 8. That makes a file safe to
-hand on: zeros have more than one convention (GPTQ's first format stores zero − 1), and
-a reader with another one is wrong by a whole step everywhere, without a word.
+hand on. There is more than one convention for zeros (GPTQ's first format stores
+zero − 1), and a reader with another one is silently wrong by a whole step everywhere.
 
 What is left out, and refused: zeros, codebooks such as NF4, widths other than 4 and 8,
 scales that are not plain numbers, input scales that were not folded. Lesson 12.
@@ -44,10 +45,11 @@ WIDTHS = (4, 8)  # bits of a code
 def pack_words(
     codes: Integer[Tensor, "out in"], bits: int
 ) -> Int32[Tensor, "out words"]:
-    """Signed codes −2^(bits−1) … 2^(bits−1) − 1 as words: the equation of the module.
+    """Signed codes −2^(bits−1) … 2^(bits−1) − 1 as words. The module has the equation.
 
-    bits: 4 or 8. The last word of a row is filled up with zero bits. Raises ValueError
-    if a code is outside its bits.
+    bits: 4 or 8. The last word of a row is filled up with zero bits.
+
+    Raises ValueError if a code does not fit its bits.
 
     >>> word = pack_words(torch.tensor([[-8, -7, -6, -5, -4, -3, -2, -1]]), 4)
     >>> hex(word.item())  # the first code is the last digit
@@ -61,7 +63,7 @@ def pack_words(
 def unpack_words(
     words: Int32[Tensor, "out words"], bits: int, width: int
 ) -> Integer[Tensor, "out in"]:
-    """The exact inverse of `pack_words`, for rows of `width` codes; int8.
+    """The codes that `pack_words` was given, as int8, in rows of `width`.
 
     >>> unpack_words(torch.tensor([[0x76543210]], dtype=torch.int32), 4, 3)
     tensor([[-8, -7, -6]], dtype=torch.int8)
@@ -71,16 +73,16 @@ def unpack_words(
     return (shifted[:, :width].short() - 2 ** (bits - 1)).to(torch.int8)
 
 
-def stored(
+def tensors_of(
     quantized: QuantizedTensor, dtype: torch.dtype = torch.float16
 ) -> dict[str, Tensor]:
-    """The three tensors of a matrix, by name; dtype is that of the scales.
+    """The three tensors of a matrix, by name. dtype: of the scales.
 
-    Raises ValueError for what the format, or dtype, has no word for.
+    Raises ValueError if the format cannot store the matrix, or dtype its scales.
     """
     grid, scales = quantized.grid, quantized.scales
-    whole = isinstance(grid, IntegerGrid) and not grid.has_zeros
-    if not whole or grid.bits not in WIDTHS:
+    is_symmetric = isinstance(grid, IntegerGrid) and not grid.has_zeros
+    if not is_symmetric or grid.bits not in WIDTHS:
         raise ValueError(
             f"grid is {grid.name} of {grid.bits} bits, which the format has no word "
             "for; quantize with grids.symmetric_full(4), or (8)"
@@ -93,19 +95,19 @@ def stored(
         raise ValueError(
             f"scales are not numbers of {dtype}; quantize with scale_dtype={dtype}"
         )
-    rows = scales.to(dtype).expand(len(quantized.codes), -1)  # one for all: one each
+    per_row = scales.to(dtype).expand(len(quantized.codes), -1)  # copies a single one
     return {
         PACKED: pack_words(quantized.codes, grid.bits),
-        SCALE: rows.contiguous(),
+        SCALE: per_row.contiguous(),
         SHAPE: torch.tensor(quantized.codes.shape),
     }
 
 
-def read(tensors: Mapping[str, Tensor], bits: int) -> QuantizedTensor:
-    """The matrix of `bits` that three tensors stand for; groups follow from the shapes.
+def quantized_tensor(tensors: Mapping[str, Tensor], bits: int) -> QuantizedTensor:
+    """The matrix that `tensors_of` stored. The group size follows from the shapes.
 
-    Raises ValueError if one is missing, if they do not fit together, if there are more
-    of them, such as zeros, or if bits is neither 4 nor 8.
+    Raises ValueError if a tensor is missing, if there are others, such as zeros, if
+    they do not fit together, or if bits is neither 4 nor 8.
     """
     if set(tensors) != set(PARTS):
         raise ValueError(
@@ -121,74 +123,83 @@ def read(tensors: Mapping[str, Tensor], bits: int) -> QuantizedTensor:
             f"{PACKED} {tuple(words.shape)} and {SCALE} {tuple(scales.shape)} do not "
             f"fit a matrix {(out, width)} of {bits} bits; there are 4 and 8"
         )
-    cut = per_group(width // n_groups) if n_groups > 1 else PER_CHANNEL
+    granularity = per_group(width // n_groups) if n_groups > 1 else PER_CHANNEL
     codes = unpack_words(words, bits, width)
-    return QuantizedTensor(codes, scales, None, symmetric_full(bits), cut)
+    return QuantizedTensor(codes, scales, None, symmetric_full(bits), granularity)
 
 
-def described(
+def quantization_config(
     report: Mapping[str, QuantizedTensor], linear: Sequence[str]
 ) -> dict[str, Any]:
-    """How a reader is told which layers have codes, and of which kind: for config.json.
+    """The part of config.json that says which layers have codes, and of which kind.
 
-    linear: the names of all linear layers of the model. Layers that are alike make a
-    group; when there is only one, it is every linear layer but those to `ignore`, and
-    otherwise they are named.
+    linear: the names of all linear layers of the model. Layers of the same bits and
+    granularity make a group. A single group means every linear layer that is not to
+    `ignore`; several groups name their layers.
     """
-    alike: dict[tuple[int, Granularity], list[str]] = {}
+    names_by_kind: dict[tuple[int, Granularity], list[str]] = {}
     for name, quantized in report.items():
         kind = quantized.grid.bits, quantized.granularity
-        alike.setdefault(kind, []).append(name)
+        names_by_kind.setdefault(kind, []).append(name)
+    groups = {}
+    for number, ((bits, granularity), names) in enumerate(names_by_kind.items()):
+        groups[f"group_{number}"] = {
+            "targets": names if len(names_by_kind) > 1 else ["Linear"],
+            "weights": {
+                "num_bits": bits,
+                "type": "int",
+                "symmetric": True,
+                "strategy": "group" if granularity.group_size else "channel",
+                "group_size": granularity.group_size,
+            },
+        }
     return FORMAT | {
         "quantization_status": "compressed",
-        "config_groups": {
-            f"group_{number}": {
-                "targets": names if len(alike) > 1 else ["Linear"],
-                "weights": {
-                    "num_bits": bits,
-                    "type": "int",
-                    "symmetric": True,
-                    "strategy": "group" if cut.group_size else "channel",
-                    "group_size": cut.group_size,
-                },
-            }
-            for number, ((bits, cut), names) in enumerate(alike.items())
-        },
+        "config_groups": groups,
         "ignore": [name for name in linear if name not in report],
     }
 
 
-def widths(said: Mapping[str, Any]) -> Callable[[str], int]:
-    """From a layer's name to its bits, as a quantization_config says it.
+def bits_by_layer(config: Mapping[str, Any]) -> Callable[[str], int]:
+    """A function from the name of a layer to its bits.
 
-    Raises ValueError if that is of another format, or of inputs as well; the function
-    does if no group names the layer.
+    config: a quantization_config, of this package or another program.
+
+    Raises ValueError if config has another format, or quantizes inputs too. The
+    function raises ValueError if no group has the layer.
     """
-    groups = list((said.get("config_groups") or {}).values())
-    weights = [group.get("weights") or {} for group in groups]
-    plain = all(
-        of.get("type") == "int" and of.get("symmetric") and of.get("num_bits") in WIDTHS
-        for of in weights
-    ) and not any(group.get("input_activations") for group in groups)
-    if {key: said.get(key) for key in FORMAT} != FORMAT or not (groups and plain):
+    groups = list((config.get("config_groups") or {}).values())
+    is_ours = all(config.get(key) == value for key, value in FORMAT.items())
+    if not is_ours or not groups or not all(map(_is_readable, groups)):
         raise ValueError(
-            f"quantization_config is of {said.get('quant_method')} "
-            f"{said.get('format')} {groups}; only {' '.join(FORMAT.values())} is read, "
-            "of weights alone: symmetric integers of 4 or 8 bits"
+            f"quantization_config is of {config.get('quant_method')} "
+            f"{config.get('format')} {groups}; only {' '.join(FORMAT.values())} is "
+            "read, of weights alone: symmetric integers of 4 or 8 bits"
         )
 
     def bits(name: str) -> int:
         """The bits of a layer."""
-        for group, of in zip(groups, weights, strict=True):
-            if any(_means(target, name) for target in group.get("targets", ())):
-                return of["num_bits"]
+        for group in groups:
+            if any(_targets(target, name) for target in group.get("targets", ())):
+                return group["weights"]["num_bits"]
         raise ValueError(f"quantization_config has no group for {name}: {groups}")
 
     return bits
 
 
-def _means(target: str, name: str) -> bool:
-    """Whether a target is this layer: all that are Linear, a name, or a pattern."""
+def _is_readable(group: Mapping[str, Any]) -> bool:
+    """Whether a group of layers has symmetric integers of 4 or 8 bits, and float X."""
+    weights = group.get("weights") or {}
+    return bool(
+        weights.get("type") == "int"
+        and weights.get("symmetric")
+        and weights.get("num_bits") in WIDTHS
+        and not group.get("input_activations")
+    )
+
+
+def _targets(target: str, name: str) -> bool:
+    """Whether a target includes this layer: "Linear", a name, or a pattern, "re:…"."""
     if target.startswith("re:"):
         return re.match(target[3:], name) is not None
     return target in ("Linear", name)

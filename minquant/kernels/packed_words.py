@@ -1,20 +1,20 @@
-"""Codes in the words that a GPU reads: 32 bits at a time, and no code across an edge.
+"""Codes in the words that a GPU reads: 32 bits, and no code crosses into the next word.
 
-`bits` packs for the disk, as tightly as can be. A kernel wants something else: each
-thread should load 16 bytes at once, and take codes out of them with few instructions.
-So a row of codes is cut into blocks of 16 words, and a block is laid out like this
+`numerics.bits` packs for the disk, as tightly as possible. A kernel wants something
+else: each thread should load 16 bytes in one go, and need few instructions to take the
+codes out. So a row of codes is cut into blocks of 16 words, laid out like this
 (4 bits; `fields` = 16 // bits = 4 codes fill one half of a word):
 
     half t of 32    │ weight 96+t │ weight 64+t │ weight 32+t │ weight t │   16 bits
     word j of 16    │          half 2j + 1      │          half 2j       │   32 bits
 
 The same field of all 32 halves, from half 0 to half 31, is a *slice*: 32 neighbouring
-weights. And the same field of both halves of one word is two neighbours, so
+weights. The same field of both halves of one word holds two neighbours, so
 
     (word >> bits · i) & 0x000F000F   =   │ weight 32i + 2j + 1 │ weight 32i + 2j │
 
-is one shift and one AND for two weights, each alone in 16 bits, where a number format
-of 16 bits can take them over (`kernels` does).
+takes one shift and one AND for two weights. Each now stands alone in 16 bits, ready to
+become a 16-bit number (`triton_kernels` shows how).
 
     bits                       8      4      3      2
     fields in a half           2      4      5      8
@@ -22,8 +22,8 @@ of 16 bits can take them over (`kernels` does).
     bits per weight          8.0    4.0    3.2    2.0    a half has 16 bits, 5 · 3 = 15
 
 The last block of a row is filled up with zero bits. Zeros are packed too, at `bits` (3
-bits take 4), two or more to a byte, each row from a new byte; symmetric grids store
-none: their codes are shifted by 2^(bits − 1), which is then the zero of every group.
+bits take 4), and each row of them starts a new byte. Symmetric grids store no zeros:
+their codes are shifted by 2^(bits − 1), which is then the zero of every group.
 
 Notebook 10 packs a word by hand.
 """
@@ -34,33 +34,48 @@ import torch
 from jaxtyping import Float, Integer, UInt8
 from torch import Tensor
 
-from minquant.numerics.grids import IntegerGrid
-from minquant.numerics.groups import group_shape, join, per_group, split
+from minquant.kernels.frozen_product import Parts, row_slices
+from minquant.numerics.grids import IntegerGrid, zero_point
+from minquant.numerics.groups import group_shape, per_group, split
+from minquant.numerics.ruler import Ruler, work_dtype
 from minquant.numerics.scales import scale_values
 from minquant.numerics.tensor import QuantizedTensor
 
-HALVES = 32  # halves of a word in a block: also the weights of a slice
-ZERO_BITS = {2: 2, 3: 4, 4: 4, 8: 8}  # what a zero takes in its byte, by `bits`
+WORDS = 16  # in a block
+HALVES = 32  # in a block; a slice has one field of each, so it has 32 weights
+ZERO_BITS = {2: 2, 3: 4, 4: 4, 8: 8}  # bits of a code: bits that a zero takes
+PART = 2**22  # weights of W_hat that `parts` makes at a time: 16 MB in fp32
 
 
-def block_size(bits: int) -> int:
-    """Weights in one block of 16 words: 32 · (16 // bits). ValueError for other bits.
+def fields(bits: int) -> int:
+    """Codes in one half of a word. Raises ValueError unless bits is 2, 3, 4 or 8.
 
-    >>> [block_size(bits) for bits in (8, 4, 3, 2)]
-    [64, 128, 160, 256]
+    >>> [fields(bits) for bits in (8, 4, 3, 2)]
+    [2, 4, 5, 8]
     """
     if bits not in ZERO_BITS:
         raise ValueError(f"bits is {bits}; the words hold codes of 2, 3, 4 or 8 bits")
-    return HALVES * (16 // bits)
+    return 16 // bits
+
+
+def blocks_per_row(width: int, bits: int) -> int:
+    """Blocks that a row of `width` codes takes; the last may be partly filled.
+
+    Raises ValueError as `fields` does.
+
+    >>> blocks_per_row(256, 4), blocks_per_row(257, 4)
+    (2, 3)
+    """
+    return -(-width // (HALVES * fields(bits)))
 
 
 @dataclass(frozen=True, eq=False)
 class PackedMatrix:
-    """A quantized matrix (out, in) as the kernels read it: `pack_matrix` makes it.
+    """A quantized matrix (out, in) as the kernels read it. `pack_matrix` makes one.
 
-    words: blocks of 16, a whole number of them per row. scales: fp16 or fp32. zeros:
-    packed bytes, or None where every zero is 2^(bits − 1). group_size: weights of a row
-    that share a scale; it divides `in`.
+    words: a whole number of blocks per row. scales: fp16 or fp32. zeros: packed bytes,
+    or None if every zero is 2^(bits − 1). group_size: how many weights of a row share
+    a scale; it divides `in`.
 
     Raises ValueError if a field does not fit the shape.
     """
@@ -74,15 +89,15 @@ class PackedMatrix:
 
     def __post_init__(self) -> None:
         out, width = self.shape
+        n_words = WORDS * blocks_per_row(width, self.bits)
         n_groups = group_shape(self.shape, per_group(self.group_size))[1]
-        zero_bytes = -(-n_groups * ZERO_BITS.get(self.bits, 8) // 8)
-        n_words = -(-width // block_size(self.bits)) * 16
+        zero_bytes = -(-n_groups * ZERO_BITS[self.bits] // 8)
         needed = {"words": n_words, "scales": n_groups, "zeros": zero_bytes}
         for name, columns in needed.items():
-            given = getattr(self, name)
-            if given is not None and tuple(given.shape) != (out, columns):
+            tensor = getattr(self, name)
+            if tensor is not None and tuple(tensor.shape) != (out, columns):
                 raise ValueError(
-                    f"{name} has shape {tuple(given.shape)}; {self.shape} at "
+                    f"{name} has shape {tuple(tensor.shape)}; {self.shape} at "
                     f"{self.bits} bits in groups of {self.group_size} needs "
                     f"{(out, columns)}: make it with pack_matrix"
                 )
@@ -93,26 +108,33 @@ class PackedMatrix:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of words, scales and zeros: all that a product has to read."""
+        """Bytes of words, scales and zeros: what a product has to read."""
         zeros = 0 if self.zeros is None else self.zeros.nbytes
         return self.words.nbytes + self.scales.nbytes + zeros
 
     @property
     def bits_per_weight(self) -> float:
-        """8 · nbytes / weights; the padding of the last block is counted.
+        """8 · nbytes / weights, with the padding of the last block.
 
         >>> import minquant as mq
         >>> W = torch.ones(16, 1280)
-        >>> def stored(bits):
+        >>> def counted_and_packed(bits):
         ...     q = mq.quantize_rtn(W, mq.zero_point(bits), mq.per_group(128))
         ...     return q.bits_per_weight, pack_matrix(q).bits_per_weight
-        >>> stored(4), stored(3)
-        ((4.15625, 4.15625), (3.1484375, 3.35625))
+        >>> counted_and_packed(4)
+        (4.15625, 4.15625)
+        >>> counted_and_packed(3)
+        (3.1484375, 3.35625)
         """
         return 8 * self.nbytes / (self.shape[0] * self.shape[1])
 
+    def parts(self, dtype: torch.dtype = torch.float32) -> Parts:
+        """W_hat in `dtype`, a few rows at a time: which rows, and their values."""
+        for rows in row_slices(self.shape, PART):
+            yield rows, dequantize(self, dtype, rows)
+
     def to(self, device: torch.device | str) -> "PackedMatrix":
-        """The same on another device."""
+        """The same matrix on another device."""
         zeros = None if self.zeros is None else self.zeros.to(device)
         return replace(
             self,
@@ -123,12 +145,13 @@ class PackedMatrix:
 
 
 def pack_matrix(quantized: QuantizedTensor) -> PackedMatrix:
-    """The words of a quantized matrix; `unpack_matrix` and `dequantize` read them.
+    """A quantized matrix in words. `unpack_matrix` and `dequantize` read them.
 
-    Uniform grids of 2, 3, 4 or 8 bits, per tensor, channel or group. Scales stay as
-    stored if they are fp16 or fp32, and become fp32 if not.
+    quantized: of a uniform grid of 2, 3, 4 or 8 bits, per tensor, channel or group.
+    Scales of fp16 and fp32 stay as they are; others become fp32.
 
-    Raises ValueError for a codebook, other bits, input_scales, or codes off the grid.
+    Raises ValueError for a codebook, other bits, input_scales, zeros that are floats
+    (HQQ's), or codes off the grid.
 
     >>> import minquant as mq
     >>> codes = torch.arange(128)[None] % 15 - 7
@@ -143,15 +166,19 @@ def pack_matrix(quantized: QuantizedTensor) -> PackedMatrix:
     grid, shape = quantized.grid, tuple(quantized.codes.shape)
     if not isinstance(grid, IntegerGrid):
         raise ValueError(
-            f"grid {grid.name} is a codebook, and the kernels count equal steps; look "
-            "its values up with quantized.dequantize and multiply by those"
+            f"grid {grid.name} is a codebook, and the kernels need equal steps; "
+            "multiply by quantized.dequantize() instead"
         )
     if quantized.input_scales is not None:
         raise ValueError(
             "input_scales are given, and words have no place for them; divide X by "
-            "them and pack dataclasses.replace(quantized, input_scales=None)"
+            "them, and pack dataclasses.replace(quantized, input_scales=None)"
         )
-    block_size(grid.bits)
+    if quantized.zeros is not None and quantized.zeros.is_floating_point():
+        raise ValueError(
+            "zeros are floats, and words hold whole numbers; take layout='stream'"
+        )
+    fields(grid.bits)  # raises ValueError for other bits
     offset = 0 if grid.has_zeros else 2 ** (grid.bits - 1)
     codes = quantized.codes.short() + offset
     if codes.numel() and (codes.min() < 0 or codes.max() >= 2**grid.bits):
@@ -164,7 +191,7 @@ def pack_matrix(quantized: QuantizedTensor) -> PackedMatrix:
     if not (isinstance(scales, Tensor) and scales.dtype == torch.float16):
         scales = scale_values(scales).float()
     zeros = quantized.zeros
-    if rows != shape[0]:  # one ruler for the whole tensor: every row gets its copy
+    if rows != shape[0]:  # one scale for the whole tensor: each row gets a copy
         g = shape[1]
         scales = scales.expand(shape[0], 1)
         zeros = None if zeros is None else zeros.expand(shape[0], 1)
@@ -177,14 +204,15 @@ def pack_matrix(quantized: QuantizedTensor) -> PackedMatrix:
 def unpack_matrix(
     packed: PackedMatrix, rows: slice | None = None
 ) -> UInt8[Tensor, "rows in"]:
-    """The codes 0 … 2^bits − 1 of these rows (all if None); of a symmetric grid they
-    come shifted by 2^(bits − 1).
+    """The codes of these rows, or of all: 0 … 2^bits − 1.
+
+    Codes of a symmetric grid come shifted by 2^(bits − 1), as they are stored.
     """
     bits = packed.bits
     words = packed.words[rows or slice(None)]
     halves = words.contiguous().view(torch.int16)  # (rows, n_blocks · 32)
-    halves = halves.view(len(words), words.shape[1] // 16, HALVES)
-    slices = [(halves >> bits * i) & (2**bits - 1) for i in range(16 // bits)]
+    halves = halves.view(len(words), words.shape[1] // WORDS, HALVES)
+    slices = [(halves >> bits * i) & (2**bits - 1) for i in range(fields(bits))]
     codes = torch.stack(slices, 2).to(torch.uint8)  # (rows, n_blocks, fields, 32)
     return codes.flatten(1)[:, : packed.shape[1]]
 
@@ -194,31 +222,34 @@ def dequantize(
     dtype: torch.dtype = torch.float32,
     rows: slice | None = None,
 ) -> Float[Tensor, "rows in"]:
-    """W_hat, or these rows of it: (codes − zeros) · scales, computed in float32
-    (float64 for float64). The same numbers as `QuantizedTensor.dequantize`.
+    """W_hat, or these rows of it: (codes − zeros) · scales.
+
+    It is computed in float32, or in float64 if `dtype` is float64, and equals
+    `QuantizedTensor.dequantize` bit for bit.
     """
-    work = torch.float64 if dtype == torch.float64 else torch.float32
     rows = rows or slice(None)
-    codes = unpack_matrix(packed, rows).to(work)
-    zeros = 2.0 ** (packed.bits - 1)
+    codes, scales = unpack_matrix(packed, rows), packed.scales[rows]
+    zeros = torch.full_like(scales, 2 ** (packed.bits - 1), dtype=torch.uint8)
     if packed.zeros is not None:
-        n_groups = packed.scales.shape[1]
-        zeros = _unpack_zeros(packed.zeros[rows], ZERO_BITS[packed.bits], n_groups)
-        zeros = zeros.to(work)[:, :, None]
-    steps = split(codes, per_group(packed.group_size)) - zeros  # (rows, n_groups, g)
-    W_hat = steps * packed.scales[rows].to(work)[:, :, None]
-    return join(W_hat, tuple(codes.shape)).to(dtype)
+        zeros = _unpack_zeros(
+            packed.zeros[rows], ZERO_BITS[packed.bits], scales.shape[1]
+        )
+    grid = zero_point(packed.bits)  # codes are 0 … 2^bits − 1 here, whatever they were
+    ruler = Ruler.of_groups(scales, zeros, grid, work_dtype(dtype))
+    W_hat = ruler.values(split(codes, per_group(packed.group_size)))
+    return W_hat.reshape(codes.shape).to(dtype)
 
 
 def _pack_codes(
     codes: Integer[Tensor, "out in"], bits: int
 ) -> Integer[Tensor, "out n_words"]:
     out, width = codes.shape
-    n_blocks = -(-width // block_size(bits))
-    padded = torch.nn.functional.pad(codes, (0, n_blocks * block_size(bits) - width))
-    slices = padded.reshape(out, n_blocks, 16 // bits, HALVES)
+    n_blocks = blocks_per_row(width, bits)
+    missing = n_blocks * fields(bits) * HALVES - width
+    padded = torch.nn.functional.pad(codes, (0, missing))
+    slices = padded.reshape(out, n_blocks, fields(bits), HALVES)
     halves = codes.new_zeros(out, n_blocks, HALVES)
-    for i in range(16 // bits):
+    for i in range(fields(bits)):
         halves |= slices[:, :, i] << bits * i
     return halves.flatten(1).view(torch.int32)  # little endian: half 0 is the low one
 
@@ -229,13 +260,13 @@ def _pack_zeros(
     per_byte = 8 // width
     padded = torch.nn.functional.pad(zeros.int(), (0, -zeros.shape[1] % per_byte))
     shifts = torch.arange(0, 8, width, device=zeros.device)
-    fields = padded.unflatten(1, (padded.shape[1] // per_byte, per_byte)) << shifts
-    return fields.sum(2).to(torch.uint8)  # (out, zero_bytes)
+    in_bytes = padded.unflatten(1, (padded.shape[1] // per_byte, per_byte))
+    return (in_bytes << shifts).sum(2).to(torch.uint8)  # (out, zero_bytes)
 
 
 def _unpack_zeros(
     zeros: UInt8[Tensor, "rows zero_bytes"], width: int, n_groups: int
 ) -> UInt8[Tensor, "rows n_groups"]:
     shifts = torch.arange(0, 8, width, device=zeros.device)
-    fields = (zeros.int()[:, :, None] >> shifts) & (2**width - 1)
-    return fields.flatten(1)[:, :n_groups].to(torch.uint8)
+    unpacked = (zeros.int()[:, :, None] >> shifts) & (2**width - 1)
+    return unpacked.flatten(1)[:, :n_groups].to(torch.uint8)

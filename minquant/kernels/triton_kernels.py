@@ -1,35 +1,39 @@
 """The Triton kernels: Y = X W_hatᵀ, with W_hat made in registers and never written.
 
-With few tokens a product costs what reading the weights costs. A kernel reads `words`,
-and makes numbers of codes in so few instructions that memory stays the bottleneck.
+With few tokens a product costs what reading the weights costs. A kernel reads words
+(`packed_words`) and turns codes into numbers in so few instructions that memory stays
+the bottleneck.
 
     the product             y[n] += x[k] · (code − zero) · scale     for each k, each n
     the scale waits         y[n] += scale · Σ x[k] · (code − zero)   over k in one group
     the zero waits too      y[n] += scale · (Σ x[k] · code − zero · Σ x[k])
 
-    gemv         1 token      no tensor cores: one AND and one multiply-add per weight
-    skinny       to 16        tensor cores; the warps of one program share out K
-    gemm         to 256       tensor cores; a plain 2-D tile
-    dequantize   more         writes W_hat; torch multiplies
+    gemv         1 token       no tensor cores: one AND and one multiply-add per weight
+    skinny       up to 16      tensor cores; the warps of one program share out K
+    gemm         up to 256     tensor cores; a plain 2-D tile
+    dequantize   more          writes W_hat; torch multiplies
 
-Two ways to make a number of a code without converting it, both exact:
+Two ways to turn a code into a number without converting it, both exact:
 
-    gemv     the float32 whose bits are 0…0 code 0…0, its exponent 0, is the *subnormal*
-             number code · 2^(bits · i − 149), for field i. X is scaled against it by
-             2^(64 − bits · i), and 2^85 repairs the sum. It must not be flushed to 0.
-             Between the ends of fp32 that leaves |x| from 2^−41 to 2^64.
+    gemv     a float32 whose bits are 0…0 code 0…0 has the exponent 0. It is a
+             *subnormal* number: code · 2^(bits · i − 149), for field i. X is multiplied
+             by 2^(64 − bits · i) and the sum by 2^85 to make up for that. Subnormal
+             numbers must not be flushed to 0. What is left between the ends of fp32 is
+             |x| from 2^−41 to 2^64.
     others   from 1024 to 2048 the step of fp16 is 1, and 0x6600 is 1536. So the integer
              0x6600 + code − zero, read as fp16, is 1536 + code − zero: subtract 1536.
              One 32-bit addition does this for both halves of a word.
 
 Every kernel has four phases: *map* (which part of Y is mine), *point* (at its data),
-*iterate* (over the blocks of K), *write*. Comments give shapes of tiles: N stands for
-BLOCK_N, M for BLOCK_M. Nothing is read or written beyond M, N or K. The arguments are
-x (M, K), then words, scales and zeros of a PackedMatrix (zeros may be None), y (M, N),
-all contiguous. GROUP: weights to a scale; RUN: how many slices of 32 surely share one.
+*iterate* (over the blocks of K), *write*. Comments give the shapes of tiles: N stands
+for BLOCK_N, M for BLOCK_M. Nothing is read or written beyond M, N or K. The arguments
+are x (M, K), then words, scales and zeros of a PackedMatrix (zeros may be None), and
+y (M, N), all contiguous. GROUP: weights that share a scale. RUN: how many slices of 32
+weights surely share one.
 
-Left out: an order of words for one card's tensor cores, as Marlin has. The 16-bit lanes
-follow Kim et al. 2022, "Who Says Elephants Can't Run". Notebook 10 builds all of it.
+Left out: an order of words for the tensor cores of one card, as Marlin has. The 16-bit
+lanes follow Kim et al. 2022, "Who Says Elephants Can't Run". Notebook 10 builds all of
+this.
 """
 
 from typing import no_type_check  # pytest checks shapes of Python functions alone
@@ -42,7 +46,7 @@ from triton.language import constexpr, tensor
 @triton.jit
 @no_type_check
 def _zeros_at(zeros, n, group, live, n_groups, BITS: tl.constexpr):
-    """The zeros of these rows and groups, int32, out of their bytes."""
+    """The zeros of these rows and groups as int32, taken out of their bytes."""
     WIDTH: tl.constexpr = 4 if BITS == 3 else BITS
     PER_BYTE: tl.constexpr = 8 // WIDTH
     if zeros is None:  # a symmetric grid
@@ -54,14 +58,15 @@ def _zeros_at(zeros, n, group, live, n_groups, BITS: tl.constexpr):
     return zero
 
 
-INTERPRETED = tl.constexpr(not isinstance(_zeros_at, triton.JITFunction))  # on the CPU
+# whether the kernels run in Triton's interpreter, on the CPU
+INTERPRETED = tl.constexpr(not isinstance(_zeros_at, triton.JITFunction))
 
 
 @triton.jit
 @no_type_check
 def _steps(word, zero, BITS: tl.constexpr, i: tl.constexpr):
     """code − zero of field i, exact in fp16: words (..., 16) → (..., 16, 2)."""
-    BOTH: tl.constexpr = 0x00010001  # a number times this stands in both halves
+    BOTH: tl.constexpr = 0x00010001  # times a number: the number in both halves
     field = (word >> (BITS * i)) & (((1 << BITS) - 1) * BOTH)
     lanes = field + (0x66006600 - zero * BOTH)
     low = lanes.to(tl.int16).to(tl.float16, bitcast=True)
@@ -72,7 +77,7 @@ def _steps(word, zero, BITS: tl.constexpr, i: tl.constexpr):
 @triton.jit
 @no_type_check
 def _add_product(W, X, sums):
-    """sums + W X. The interpreter cannot multiply bf16; float32 gives it the same."""
+    """sums + W X. The interpreter cannot multiply bf16, so there it uses float32."""
     W = W.to(X.dtype)
     if INTERPRETED:
         W = W.to(tl.float32)
@@ -83,7 +88,7 @@ def _add_product(W, X, sums):
 @triton.jit
 @no_type_check
 def _as_floats(pair, IS_BF16: tl.constexpr):
-    """Two neighbours of X, fp16 or bf16, in one int32 → two float32."""
+    """Two neighbours of X, fp16 or bf16, held in one int32 → two float32."""
     if IS_BF16:  # a bf16 is the upper half of a float32
         low = (pair << 16).to(tl.float32, bitcast=True)
         high = (pair & -65536).to(tl.float32, bitcast=True)
@@ -96,13 +101,26 @@ def _as_floats(pair, IS_BF16: tl.constexpr):
 @triton.jit
 @no_type_check
 def gemv(
-    x: tensor, words: tensor, scales: tensor, zeros: tensor, y: tensor,
-    N: tensor, half_K: tensor, n_groups: tensor,
-    BITS: constexpr, GROUP: constexpr, RUN: constexpr, IS_BF16: constexpr,
-    BLOCK_N: constexpr, WORDS: constexpr,
-) -> None:  # fmt: skip
-    """One token at a time; x is (M, K / 2) int32, two neighbours at once. A lane is the
-    four words that a thread loads at once: WORDS = 128 · num_warps gives it one."""
+    x: tensor,
+    words: tensor,
+    scales: tensor,
+    zeros: tensor,
+    y: tensor,
+    N: tensor,
+    half_K: tensor,
+    n_groups: tensor,
+    BITS: constexpr,
+    GROUP: constexpr,
+    RUN: constexpr,
+    IS_BF16: constexpr,
+    BLOCK_N: constexpr,
+    WORDS: constexpr,
+) -> None:
+    """One token per program. x is (M, K / 2) int32: each holds two neighbours.
+
+    A lane is the four words that a thread loads in one go. With WORDS = 128 · num_warps
+    each thread has one lane.
+    """
     FIELDS: tl.constexpr = 16 // BITS
     LANES: tl.constexpr = WORDS // 4
     # map: token m, BLOCK_N outputs from n
@@ -146,13 +164,28 @@ def gemv(
 @triton.jit
 @no_type_check
 def skinny(
-    x: tensor, words: tensor, scales: tensor, zeros: tensor, y: tensor,
-    M: tensor, N: tensor, K: tensor, n_groups: tensor,
-    BITS: constexpr, GROUP: constexpr, RUN: constexpr,
-    BLOCK_M: constexpr, BLOCK_N: constexpr, SPLIT: constexpr, STAGES: constexpr,
-) -> None:  # fmt: skip
-    """A few tokens: Yᵀ = W Xᵀ, so that 8 fill the short side of a tensor core's tile.
-    SPLIT layers, one per warp, each with its own blocks of K; added up at the end."""
+    x: tensor,
+    words: tensor,
+    scales: tensor,
+    zeros: tensor,
+    y: tensor,
+    M: tensor,
+    N: tensor,
+    K: tensor,
+    n_groups: tensor,
+    BITS: constexpr,
+    GROUP: constexpr,
+    RUN: constexpr,
+    BLOCK_M: constexpr,
+    BLOCK_N: constexpr,
+    SPLIT: constexpr,
+    STAGES: constexpr,
+) -> None:
+    """A few tokens: Yᵀ = W Xᵀ, so that 8 of them fill a tensor core's tile.
+
+    There are SPLIT layers of sums, one per warp. Each takes every SPLIT-th block of K,
+    and the layers are added up at the end.
+    """
     FIELDS: tl.constexpr = 16 // BITS
     # map: BLOCK_M tokens, BLOCK_N outputs, SPLIT blocks at a time
     m = (tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M))[None, None, :]  # (1, 1, M)
@@ -188,12 +221,23 @@ def skinny(
 @triton.jit
 @no_type_check
 def gemm(
-    x: tensor, words: tensor, scales: tensor, zeros: tensor, y: tensor,
-    M: tensor, N: tensor, K: tensor, n_groups: tensor,
-    BITS: constexpr, GROUP: constexpr, RUN: constexpr,
-    BLOCK_M: constexpr, BLOCK_N: constexpr, STAGES: constexpr,
-) -> None:  # fmt: skip
-    """More tokens. Unlike skinny: no layers, one block of K after the other."""
+    x: tensor,
+    words: tensor,
+    scales: tensor,
+    zeros: tensor,
+    y: tensor,
+    M: tensor,
+    N: tensor,
+    K: tensor,
+    n_groups: tensor,
+    BITS: constexpr,
+    GROUP: constexpr,
+    RUN: constexpr,
+    BLOCK_M: constexpr,
+    BLOCK_N: constexpr,
+    STAGES: constexpr,
+) -> None:
+    """More tokens. Unlike skinny it has no layers: one block of K after the other."""
     FIELDS: tl.constexpr = 16 // BITS
     # map: BLOCK_M tokens, BLOCK_N outputs; programs with the same weights run together
     m = (tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M))[None, :]  # (1, M)
@@ -225,11 +269,18 @@ def gemm(
 @triton.jit
 @no_type_check
 def dequantize(
-    words: tensor, scales: tensor, zeros: tensor, W_hat: tensor,
-    N: tensor, K: tensor, n_groups: tensor,
-    BITS: constexpr, GROUP: constexpr, BLOCK_N: constexpr,
-) -> None:  # fmt: skip
-    """W_hat itself, one block of K and BLOCK_N rows to a program: nothing to add up."""
+    words: tensor,
+    scales: tensor,
+    zeros: tensor,
+    W_hat: tensor,
+    N: tensor,
+    K: tensor,
+    n_groups: tensor,
+    BITS: constexpr,
+    GROUP: constexpr,
+    BLOCK_N: constexpr,
+) -> None:
+    """W_hat itself. A program writes one block of K for BLOCK_N rows."""
     FIELDS: tl.constexpr = 16 // BITS
     # map
     block = tl.program_id(0)
@@ -246,5 +297,5 @@ def dequantize(
         steps = _steps(word, zero, BITS, i).reshape(BLOCK_N, 32).to(tl.float32)
         # write
         k = first + tl.arange(0, 32)[None, :]  # (1, 32)
-        made = (steps * scale).to(W_hat.dtype.element_ty)  # (N, 32)
-        tl.store(W_hat + n * K + k, made, mask=live & (k < K))
+        W = (steps * scale).to(W_hat.dtype.element_ty)  # (N, 32)
+        tl.store(W_hat + n * K + k, W, mask=live & (k < K))

@@ -1,44 +1,41 @@
-"""Find out by trying which plan is fastest on this card, and remember it.
+"""Find out which plan is fastest on this card, by trying, and remember it.
 
     tune(packed, tokens=1)      # some seconds; `matmul` takes the winner from now on
-    save(path), load(path)      # for the next time, on the same card
 
-`launch.TABLE` holds for all cards what one can reason about. What a card does is for it
-to say: how many outputs a program makes, among how many warps it shares K, how many
-loads it has under way. So each of `candidates` is first held to the specification and
-then timed, with the card's cache emptied before each run; the fastest goes into
-`launch.TUNED`, under the card, the matrix' form, and the number of tokens: a plan for
-16 serves from 9 on (`launch.STEPS`).
+`launch.TABLE` holds what one can reason about, for all cards alike. How many outputs a
+program should make, among how many warps it should share out K, how many loads it
+should have under way: the card decides that. So each of `candidates` is first compared
+with the specification and then timed, with the card's cache emptied before each run.
+The fastest goes into `launch.TUNED`, under the card, the form of the matrix, and the
+number of tokens (a plan for 16 serves from 9 on: `launch.STEPS`).
 
-Nothing is tuned unless you ask: not on import, and not by the first product. To compile
-a plan that is new takes about a second. Lesson 10.
+Nothing is tuned unless you ask: not on import, and not by the first product. Compiling
+a new plan takes about a second. Lesson 10.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from functools import partial
 from math import inf
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from minquant.kernels import launch
 from minquant.kernels.launch import Plan
-from minquant.kernels.matmul import PackedMatrix, reference
+from minquant.kernels.matmul import reference
+from minquant.kernels.packed_words import PackedMatrix
 
 WITHIN = 1e-3  # ‖Y − Y*‖ / ‖Y*‖ of a product in fp16
 Timer = Callable[[Callable[[], Tensor]], float]
 
 
 def candidates(tokens: int) -> Iterator[Plan]:
-    """Plans to try for so many tokens; each keeps what its kernel takes for granted.
+    """Plans to try for so many tokens. All have sizes that their kernel can work with.
 
-    >>> len(list(candidates(1))), {by.kernel for by in candidates(64)}
+    >>> len(list(candidates(1))), {plan.kernel for plan in candidates(64)}
     (16, {'gemm'})
     """
     if tokens <= 4:
@@ -58,63 +55,44 @@ def candidates(tokens: int) -> Iterator[Plan]:
 def tune(
     packed: PackedMatrix, tokens: int = 1, *, timer: Timer | None = None
 ) -> dict[Plan, float]:
-    """The plans that are right, by their time in seconds; the fastest, the first, is
-    kept.
+    """Times every plan and keeps the fastest: from now on `matmul` takes it.
 
-    packed: on the GPU. tokens: of X, in fp16, to 256. timer: seconds that a call takes;
-    None is Triton's own, the median, which empties the cache before each run. A plan
-    that does not compile on this card, or is wrong, is left out.
+    packed: on the GPU. tokens: of X, which is fp16; 1 to 256. timer: gives the seconds
+    that a call takes; None is Triton's own, the median of many calls, with the cache
+    emptied before each.
 
-    Raises ValueError if the kernels do not serve the matrix, if there are more tokens,
-    or if no plan is right.
+    Returns the seconds of each plan, the fastest first. A plan that does not compile on
+    this card, or is wrong, is left out.
+
+    Raises ValueError if the kernels cannot multiply by this matrix, if there are more
+    tokens, or if no plan is right.
     """
     if not 1 <= tokens <= launch.STEPS[-1]:
         raise ValueError(f"tokens is {tokens}; plans are for 1 to {launch.STEPS[-1]}")
     X = torch.randn(tokens, packed.shape[1], device=packed.words.device).half()
-    if refusal := launch.refuses(X, packed):
-        raise ValueError(f"packed cannot be tuned: {refusal}")
+    if reason := launch.refuses(X, packed):
+        raise ValueError(f"packed cannot be tuned: {reason}")
     from minquant.kernels.triton_kernels import triton
 
-    exact = reference(X.double(), packed)
-    took: dict[Plan, float] = {}
-    for by in candidates(tokens):
-        run = partial(launch.product, X, packed, by)
+    Y_exact = reference(X.double(), packed)
+    seconds: dict[Plan, float] = {}
+    for plan in candidates(tokens):
+        run = partial(launch.product, X, packed, plan)
         try:
-            wrong = (run() - exact).norm() / exact.norm()
-            if wrong <= WITHIN:
-                took[by] = (timer or _median)(run)
+            error = (run() - Y_exact).norm() / Y_exact.norm()
+            if error <= WITHIN:
+                seconds[plan] = (timer or _median)(run)
         except (RuntimeError, triton.TritonError):
-            continue  # it asks for more than this card, or its compiler, has
-    if not took:
+            continue  # it needs more than this card has, or its compiler fails
+    if not seconds:
         raise ValueError(f"no plan is right for {packed.shape} and {tokens} tokens")
-    ordered = dict(sorted(took.items(), key=lambda pair: pair[1]))
-    launch.TUNED[launch.tuning_key(X, packed)] = next(iter(ordered))
-    return ordered
-
-
-def save(path: str | Path) -> None:
-    """What was tuned, of all cards, as JSON."""
-    rows = [{"for": key, "plan": asdict(by)} for key, by in launch.TUNED.items()]
-    Path(path).write_text(json.dumps(rows, indent=1))
-
-
-def load(path: str | Path) -> None:
-    """What `save` wrote, beside what was tuned since; of two for one form the file's.
-
-    Raises ValueError if the file holds something else.
-    """
-    try:
-        rows = json.loads(Path(path).read_text())
-        found = {tuple(row["for"]): Plan(**row["plan"]) for row in rows}
-    except (KeyError, TypeError, ValueError) as problem:
-        raise ValueError(
-            f"path {path} holds no plans ({problem}); give what tuning.save wrote"
-        ) from problem
-    launch.TUNED.update(found)
+    fastest_first = sorted(seconds, key=lambda plan: seconds[plan])
+    launch.TUNED[launch.tuning_key(X, packed)] = fastest_first[0]
+    return {plan: seconds[plan] for plan in fastest_first}
 
 
 def _median(run: Callable[[], Tensor]) -> float:
-    """Seconds of a call on the GPU."""
+    """The seconds of a call on the GPU, by Triton's clock."""
     from minquant.kernels.triton_kernels import triton
 
     return triton.testing.do_bench(run, return_mode="median") / 1e3

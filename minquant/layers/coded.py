@@ -1,64 +1,32 @@
-"""What layers that keep codes have in common: a gradient without floats, honest bytes.
+"""What layers that keep codes have in common: honest bytes, and no cast.
 
-Weights of such a layer are frozen, but a gradient passes through to X, and so to all
-that was before:
+    Y = X W_hatᵀ + bias      W_hat from codes, a few rows at a time, then dropped
 
-    forward     Y  = X W_hatᵀ      W_hat from codes, some rows at a time, then dropped
-    backward    dX = G W_hat       G = dL/dY; W_hat from codes once more
+Codes and scales are buffers: `state_dict` saves and loads them, and `.to(device)` moves
+them. `.to(dtype)` does not cast them, because a scale that is cast is another scale.
+The weights are frozen. A gradient passes through to X, and no floats of the size of W
+are kept for it: `kernels.frozen_product` shows how.
 
-Nothing of the size of W is kept in floats between the two. That is what lets QLoRA
-(Dettmers et al. 2023) train on top of a model it could not hold in 16 bits, and its
-price is to dequantize twice. `nn.Linear` would keep W, which it has anyway; a layer
-that dequantized in the usual way would keep W_hat, and be worse than no quantization.
-
-Codes and scales are buffers: `state_dict` saves and loads them, `.to(device)` moves
-them, and no `.to(dtype)` casts them, for a scale that is cast is another scale. What
-each kind of layer adds is `product` and `rows`. Lessons 09 and 10.
+Each kind of layer adds two things: `product`, and `parts`, which gives W_hat. Lessons
+09 and 10.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-Rows: TypeAlias = Iterator[tuple[slice, Float[Tensor, "rows in"]]]
-
-
-def work_dtype(X: Tensor) -> torch.dtype:
-    """What products with X are summed in: its own dtype on a GPU, whose sums of 16-bit
-    numbers are 32 bits long; on a CPU at least fp32, as there they may not be."""
-    return X.dtype if X.is_cuda or X.dtype == torch.float64 else torch.float32
-
-
-class _Product(torch.autograd.Function):
-    """X → X W_hatᵀ. Between forward and backward it holds the layer, and no floats."""
-
-    @staticmethod
-    def forward(ctx: Any, X: Tensor, layer: "CodedLinear") -> Tensor:
-        """The layer's own product, whatever computes it."""
-        ctx.layer = layer
-        return layer.product(X)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, G: Tensor) -> tuple[Tensor, None]:
-        """dX = G W_hat: rows of W_hat are columns of G, and the parts add up, in fp32
-        at least: there may be hundreds."""
-        work, width = work_dtype(G), ctx.layer.in_features
-        total = G.new_zeros(len(G), width, dtype=torch.promote_types(work, torch.float))
-        for rows, W_hat in ctx.layer.rows(work):
-            total += G[:, rows].to(work) @ W_hat  # (n, in)
-        return total.to(G.dtype), None
+from minquant.kernels.frozen_product import Parts, frozen_product
 
 
 class CodedLinear(nn.Module):
-    """A linear layer (out, in) of codes: `linear.QuantLinear`, `linear.Int8Linear`.
+    """A linear layer (out, in) of codes: `linear.QuantLinear` and `linear.Int8Linear`.
 
-    bias: (out,) or None; its memory is shared, and it is frozen. ValueError for another
-    shape.
+    bias: (out,) or None. The layer shares its memory and freezes it.
+
+    Raises ValueError if bias has another shape.
     """
 
     def __init__(self, shape: tuple[int, int], bias: Tensor | None) -> None:
@@ -69,34 +37,34 @@ class CodedLinear(nn.Module):
                 f"bias has shape {tuple(bias.shape)}; give one number for each of "
                 f"{self.out_features} outputs, or None"
             )
-        frozen = None if bias is None else nn.Parameter(bias.detach(), False)
-        self.register_parameter("bias", frozen)
+        if bias is not None:
+            bias = nn.Parameter(bias.detach(), requires_grad=False)
+        self.register_parameter("bias", bias)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the buffers, as they lie in memory; the bias is not among them."""
+        """Bytes of the buffers in memory. The bias is not counted."""
         return sum(buffer.nbytes for buffer in self.buffers(recurse=False))
 
     @property
     def bits_per_weight(self) -> float:
-        """8 · nbytes / weights: scales, zeros and padding counted."""
+        """8 · nbytes / weights, with scales, zeros and padding."""
         return 8 * self.nbytes / (self.out_features * self.in_features)
 
     def product(self, X: Float[Tensor, "n in"]) -> Float[Tensor, "n out"]:
         """X W_hatᵀ in X's dtype, without bias and without a gradient."""
         raise NotImplementedError
 
-    def rows(self, dtype: torch.dtype = torch.float32) -> Rows:
-        """W_hat, some rows at a time: which rows, and their values."""
+    def parts(self, dtype: torch.dtype = torch.float32) -> Parts:
+        """W_hat in `dtype`, a few rows at a time: which rows, and their values."""
         raise NotImplementedError
 
     def dequantize(self, dtype: torch.dtype = torch.float32) -> Float[Tensor, "out in"]:
-        """W_hat, all of it at once."""
-        return torch.cat([W_hat for _, W_hat in self.rows(dtype)])
+        """The whole W_hat."""
+        return torch.cat([W_hat for _, W_hat in self.parts(dtype)])
 
     def forward(self, X: Float[Tensor, "*batch cols"]) -> Float[Tensor, "*batch out"]:
-        """X W_hatᵀ + bias, in X's dtype, or under autocast in its. A gradient passes to
-        X, and to nothing else.
+        """X W_hatᵀ + bias in X's dtype, or in autocast's. Only X gets a gradient.
 
         Raises ValueError if X has another width, TypeError if it holds no floats.
         """
@@ -110,14 +78,16 @@ class CodedLinear(nn.Module):
         if torch.is_autocast_enabled(X.device.type):
             X = X.to(torch.get_autocast_dtype(X.device.type))
         flat = X.reshape(-1, self.in_features)
-        learns = X.requires_grad and torch.is_grad_enabled()
-        Y = _Product.apply(flat, self) if learns else self.product(flat)
+        Y = frozen_product(flat, self.product, self.parts)
         Y = Y.view(*X.shape[:-1], self.out_features)
         return Y if self.bias is None else Y + self.bias.to(Y.dtype)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        """Move, and never cast: `fn` gets buffers as bytes, where there is no dtype to
-        change. The bias is a parameter and follows the model's dtype."""
+        """Moves the buffers and never casts them.
+
+        `fn` sees them as bytes, which have no dtype that it could change. The bias is a
+        parameter and follows the model's dtype.
+        """
         buffers, self._buffers = self._buffers, {}
         try:
             super()._apply(fn, recurse)
@@ -125,15 +95,15 @@ class CodedLinear(nn.Module):
             self._buffers = buffers
         for name, buffer in buffers.items():
             if buffer is not None:
-                held = buffer.reshape(-1).view(torch.uint8)
-                moved = fn(held)
-                if moved.dtype != held.dtype:  # Module.type casts bytes as well
-                    moved = held.to(moved.device)
+                as_bytes = buffer.reshape(-1).view(torch.uint8)
+                moved = fn(as_bytes)
+                if moved.dtype != as_bytes.dtype:  # Module.type casts bytes, too
+                    moved = as_bytes.to(moved.device)
                 buffers[name] = moved.view(buffer.dtype).view(buffer.shape)
         return self
 
     def extra_repr(self) -> str:
-        """Shapes, and the bits of a weight."""
+        """The shape, and the bits per weight."""
         return (
             f"in_features={self.in_features}, out_features={self.out_features}, "
             f"bias={self.bias is not None}, {self.bits_per_weight:.2f} bits per weight"

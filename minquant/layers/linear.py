@@ -3,38 +3,40 @@
     QuantLinear    Y = X W_hatᵀ + bias        weights of few bits, X as it comes
     Int8Linear     LLM.int8(): X in 8 bits too, outlier columns in floats
 
-They stand where `nn.Linear` stood, with their weights frozen; what they share is in
-`coded`. Y has X's dtype: fp16, bf16, fp32, and fp64 for checking. `nbytes` is what
-their buffers take.
+They stand where `nn.Linear` stood, with frozen weights. `coded` holds what they share.
+Y has X's dtype: fp16, bf16, fp32, and fp64 for checks.
 
-Weights of a QuantLinear lie in one of two layouts (`layouts`): words, which kernels
+A QuantLinear keeps its weights in one of two layouts (`layouts`): words, which kernels
 read, or a stream without gaps, read by a table.
 
-Input scales (AWQ's, before they are folded) divide X on its way into words, and W_hat
-out of the stream; that is the same number, rounded in another place.
+Input scales (AWQ's, before they are folded) divide X before a product with words, and
+divide W_hat when it comes out of a stream. The result is the same, rounded in another
+place.
 
-Rounding X has no useful derivative (0 nearly everywhere), so `Int8Linear` passes the
-gradient of the product it stands for, as bitsandbytes does. Lessons 05, 09 and 10.
+Rounding X has no useful derivative (it is 0 nearly everywhere). So `Int8Linear` passes
+on the gradient of the product that it approximates, as bitsandbytes does. Lessons 05,
+09 and 10.
 """
 
 from collections.abc import Callable, Iterator
-from operator import is_not
+from operator import is_
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from minquant.kernels.matmul import (
-    Backend,
-    PackedMatrix,
-    check_backend,
-    dequantize,
-    matmul,
+from minquant.kernels.frozen_product import (
+    Parts,
+    multiply_by_parts,
+    row_slices,
+    work_dtype,
 )
-from minquant.layers.coded import CodedLinear, Rows, work_dtype
+from minquant.kernels.matmul import Backend, check_backend, matmul
+from minquant.kernels.packed_words import PackedMatrix
+from minquant.layers import packed_stream
+from minquant.layers.coded import CodedLinear
 from minquant.layers.layouts import Layout, Matrix, packed, tensors_of, with_tensors
-from minquant.layers.packed_stream import LookupMatrix, row_slices
 from minquant.methods.llm_int8 import (
     INT8,
     OutlierWeights,
@@ -47,11 +49,12 @@ from minquant.numerics.tensor import QuantizedTensor
 
 
 class QuantLinear(CodedLinear):
-    """A linear layer of any method's `QuantizedTensor`, kept packed. Module's equation.
+    """A linear layer that keeps the `QuantizedTensor` of any method packed.
 
-    bias: (out,) or None. layout: the module's. backend: of `matmul.matmul`, for words.
+    bias: (out,) or None. layout: "auto", "words" or "stream" (`layouts`). backend: for
+    words, as in `matmul.matmul`.
 
-    Raises ValueError if the layout does not take the matrix, bias does not fit, or no
+    Raises ValueError if the layout cannot hold the matrix, bias does not fit, or no
     backend has that name.
 
     >>> import minquant as mq
@@ -75,17 +78,20 @@ NF4 per group of 64)
         super().__init__(tuple(quantized.codes.shape), bias)
         self.backend = check_backend(backend)
         self.ruler = f"{quantized.grid.name} {quantized.granularity}"
-        self._hold(packed(quantized, layout), quantized.input_scales)
+        self._register(packed(quantized, layout), quantized.input_scales)
 
-    def _hold(self, matrix: Matrix, input_scales: Tensor | None) -> None:
-        """Tensors become buffers; of the matrix a form without memory stays."""
+    def _register(self, matrix: Matrix, input_scales: Tensor | None) -> None:
+        """Keeps the matrix: its tensors as buffers, and a copy that has no memory."""
         tensors = tensors_of(matrix)
-        self._form = with_tensors(matrix, {n: t.to("meta") for n, t in tensors.items()})
+        self._empty = with_tensors(
+            matrix, {name: tensor.to("meta") for name, tensor in tensors.items()}
+        )
         if isinstance(matrix, PackedMatrix) and input_scales is not None:
             tensors["input_scales"] = input_scales
         for name, tensor in tensors.items():
             self.register_buffer(name, tensor.contiguous())
-        self._made: tuple[tuple, Matrix | None] = (), None
+        self._matrix: Matrix | None = None  # the matrix around `_matrix_buffers`
+        self._matrix_buffers: tuple[Tensor | None, ...] = ()
 
     @classmethod
     def around(
@@ -97,80 +103,85 @@ NF4 per group of 64)
         input_scales: Tensor | None = None,
         backend: Backend = "auto",
     ) -> "QuantLinear":
-        """A layer around a matrix that is packed already; it shares its memory.
+        """A layer around a matrix that is packed already. It shares the memory.
 
         ruler: grid and granularity in words, for the repr.
         """
         layer = cls.__new__(cls)
         CodedLinear.__init__(layer, matrix.shape, bias)
-        layer.backend, layer.ruler = check_backend(backend), ruler
-        layer._hold(matrix, input_scales)
+        layer.backend = check_backend(backend)
+        layer.ruler = ruler
+        layer._register(matrix, input_scales)
         return layer
 
     def sharing(self, bias: Tensor | None) -> "QuantLinear":
-        """Another layer around the same memory, with a bias of its own."""
-        how = {"ruler": self.ruler, "backend": self.backend}
-        given = getattr(self, "input_scales", None)
-        return type(self).around(self.matrix, bias, input_scales=given, **how)
+        """Another layer that shares this one's memory but has another bias."""
+        return type(self).around(
+            self.matrix,
+            bias,
+            ruler=self.ruler,
+            input_scales=getattr(self, "input_scales", None),
+            backend=self.backend,
+        )
 
     @property
     def matrix(self) -> Matrix:
-        """The packed matrix, around the buffers as they are now: made when they are
-        others than last time, as a product of one token takes hardly longer."""
-        held = tuple(self._buffers.values())
-        before, matrix = self._made
-        if len(before) != len(held) or any(map(is_not, before, held)):
-            matrix = with_tensors(self._form, self._buffers)
-            self._made = held, matrix
-        return matrix
+        """The packed matrix around the current buffers.
+
+        It is built anew only if a buffer was replaced, by a move or an assignment:
+        building it takes nearly as long as a product of one token.
+        """
+        buffers = tuple(self._buffers.values())
+        if self._matrix is None or not all(map(is_, self._matrix_buffers, buffers)):
+            self._matrix = with_tensors(self._empty, self._buffers)
+            self._matrix_buffers = buffers
+        return self._matrix
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        """As `CodedLinear` does; what was made of the old buffers lets go of them."""
-        self._made = (), None
+        """As `CodedLinear` does. The matrix is forgotten, so old buffers are freed."""
+        self._matrix = None
+        self._matrix_buffers = ()
         return super()._apply(fn, recurse)
 
     def _divisor(self) -> Tensor | None:
-        """Input scales that the matrix does not hold itself."""
-        matrix_has_them = isinstance(self._form, LookupMatrix)
-        return None if matrix_has_them else getattr(self, "input_scales", None)
+        """Input scales that the matrix does not hold: words have no place for them."""
+        if isinstance(self._empty, PackedMatrix):
+            return getattr(self, "input_scales", None)
+        return None
 
     def product(self, X: Float[Tensor, "n in"]) -> Float[Tensor, "n out"]:
-        """X W_hatᵀ by the kernels, or some rows of W_hat at a time."""
+        """X W_hatᵀ: words by `matmul`, a stream a few rows at a time."""
         matrix, divisor = self.matrix, self._divisor()
-        if isinstance(matrix, PackedMatrix):
-            X_in = X if divisor is None else (X / divisor.to(work_dtype(X))).to(X.dtype)
-            return matmul(X_in, matrix, backend=self.backend)
-        wide = X.to(work_dtype(X))
-        parts = [wide @ W_hat.T for _, W_hat in matrix.parts(wide.dtype)]
-        return (parts[0] if len(parts) == 1 else torch.cat(parts, 1)).to(X.dtype)
+        if not isinstance(matrix, PackedMatrix):
+            return multiply_by_parts(X, matrix.parts, self.out_features)
+        if divisor is not None:
+            X = (X / divisor.to(work_dtype(X))).to(X.dtype)
+        return matmul(X, matrix, backend=self.backend)
 
-    def rows(self, dtype: torch.dtype = torch.float32) -> Rows:
-        """W_hat, some rows at a time."""
-        matrix, divisor = self.matrix, self._divisor()
-        if isinstance(matrix, LookupMatrix):
-            yield from matrix.parts(dtype)
+    def parts(self, dtype: torch.dtype = torch.float32) -> Parts:
+        """W_hat in `dtype`, a few rows at a time."""
+        divisor = self._divisor()
+        if divisor is None:
+            yield from self.matrix.parts(dtype)
             return
-        for rows in row_slices(*matrix.shape):
-            if divisor is None:
-                yield rows, dequantize(matrix, dtype, rows)
-            else:
-                work = torch.float64 if dtype == torch.float64 else torch.float32
-                W_hat = dequantize(matrix, work, rows) / divisor.to(work)
-                yield rows, W_hat.to(dtype)
+        work = torch.float64 if dtype == torch.float64 else torch.float32
+        for rows, W_hat in self.matrix.parts(work):
+            yield rows, (W_hat / divisor.to(work)).to(dtype)
 
     def extra_repr(self) -> str:
-        """Shapes, the bits of a weight, and the ruler."""
+        """The shape, the bits per weight, and the ruler."""
         return f"{super().extra_repr()}, {self.ruler}"
 
 
 class Int8Linear(CodedLinear):
-    """LLM.int8() as a layer: `llm_int8.mixed_product`, some rows of W at a time.
+    """LLM.int8() as a layer: `llm_int8.mixed_product`, a few rows of W at a time.
 
-    quantized: W's codes, by `llm_int8.quantize_rows`. kept: W in 16 bits, from which
-    outlier columns are taken, as in the paper; None takes them from the codes, as
-    bitsandbytes does. threshold, row_scale: as there. Its `rows` are `kept`, if given.
+    quantized: W's codes, by `llm_int8.quantize_rows`. kept: W in 16 bits, which the
+    outlier columns come from, as in the paper; None takes them from the codes, as
+    bitsandbytes does. threshold, row_scale: as for `mixed_product`. W_hat is `kept`, if
+    there is one.
 
-    Raises ValueError if the codes are not of 8 bits with a scale per row.
+    Raises ValueError if the codes do not have 8 bits and a scale per row.
     """
 
     def __init__(
@@ -203,9 +214,12 @@ class Int8Linear(CodedLinear):
         outlier_weights: OutlierWeights = torch.float16,
         **options: Any,
     ) -> "Int8Linear":
-        """From floats. outlier_weights: the dtype that W is kept in, or "int8".
+        """A layer of floats, W, quantized.
 
-        Raises ValueError if that dtype does not hold W, or W is not finite.
+        outlier_weights: the dtype that W is kept in, or "int8" to keep only codes.
+        options: threshold and row_scale, as for the class.
+
+        Raises ValueError if that dtype cannot hold W, or W is not finite.
 
         >>> Int8Linear.quantize(torch.eye(64), outlier_weights="int8")
         Int8Linear(in_features=64, out_features=64, bias=False, 8.50 bits per weight, \
@@ -223,26 +237,32 @@ threshold 6, outlier columns from the codes)
         return cls(quantized, bias, kept=kept, **options)
 
     def product(self, X: Float[Tensor, "n in"]) -> Float[Tensor, "n out"]:
-        """`mixed_product` with some rows of W at a time."""
+        """`mixed_product` with a few rows of W at a time."""
         if not len(X):
             return X.new_zeros(0, self.out_features)
-        how = {"threshold": self.threshold, "row_scale": self.row_scale}
-        parts = [mixed_product(X, *some, **how) for _, *some in self._some_rows()]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+        columns = [
+            mixed_product(X, W_q, W, threshold=self.threshold, row_scale=self.row_scale)
+            for _, W_q, W in self._quantized_parts()
+        ]
+        return columns[0] if len(columns) == 1 else torch.cat(columns, 1)
 
-    def rows(self, dtype: torch.dtype = torch.float32) -> Rows:
-        """W as it is kept, or what the codes stand for, some rows at a time."""
-        for rows, codes, kept in self._some_rows():
-            yield rows, codes.dequantize(dtype) if kept is None else kept.to(dtype)
+    def parts(self, dtype: torch.dtype = torch.float32) -> Parts:
+        """W as it is kept, or what the codes stand for, a few rows at a time."""
+        for rows, W_q, W in self._quantized_parts():
+            yield rows, W_q.dequantize(dtype) if W is None else W.to(dtype)
 
-    def _some_rows(self) -> Iterator[tuple[slice, QuantizedTensor, Tensor | None]]:
-        for rows in row_slices(self.out_features, self.in_features):
-            some = self.codes[rows], self.scales[rows], None, INT8, PER_CHANNEL
-            kept = None if self.kept is None else self.kept[rows]
-            yield rows, QuantizedTensor(*some), kept
+    def _quantized_parts(
+        self,
+    ) -> Iterator[tuple[slice, QuantizedTensor, Tensor | None]]:
+        """A few rows at a time: which rows, their codes, and W if it is kept."""
+        for rows in row_slices(tuple(self.codes.shape), packed_stream.PART):
+            W_q = QuantizedTensor(
+                self.codes[rows], self.scales[rows], None, INT8, PER_CHANNEL
+            )
+            yield rows, W_q, None if self.kept is None else self.kept[rows]
 
     def extra_repr(self) -> str:
-        """Shapes, the bits of a weight, and where outlier columns come from."""
+        """The shape, the bits per weight, and where outlier columns come from."""
         kept = "the codes" if self.kept is None else str(self.kept.dtype)[6:]
         return (
             f"{super().extra_repr()}, threshold {self.threshold:g}, "

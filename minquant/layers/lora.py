@@ -3,28 +3,27 @@
     Y = X Wᵀ + bias + s · (X Aᵀ) Bᵀ         A (r, in), B (out, r), s = alpha / r
 
 W stays as it is; A and B are trained. Together they are an update s · B A of W, of rank
-r: for 4096 × 4096 and r = 16 that is 131 thousand numbers instead of 16.8 million, and
+r. For 4096 × 4096 and r = 16 that is 131 thousand numbers instead of 16.8 million, and
 gradients and Adam's two moments shrink alike (Hu et al. 2022, section 4.1).
 
     B starts at 0       so at first the model is exactly what it was
-    A starts at random  else both gradients were 0, and nothing would ever move
+    A starts at random  if it were 0 too, both gradients would be 0, and stay so
     s = alpha / r       so that one learning rate may serve for several ranks
 
-QLoRA (Dettmers et al. 2023) is this on a `QuantLinear`, in its paper of NF4 codes with
-double quantization (`nf4` here): 4.127 bits per weight instead of 16. Nothing else
-changes. The gradients of A and B need X and G = dL/dY, but never W; what flows on to
-the layers before,
+QLoRA (Dettmers et al. 2023) is this on a `QuantLinear`. In the paper it has NF4 codes
+with double quantization (`nf4` here): 4.127 bits per weight instead of 16. Nothing else
+changes. The gradients of A and B need X and G = dL/dY, but never W. Only the gradient
+for the layers before needs W_hat, and makes it again (`kernels.frozen_product`):
 
     dX = G W_hat + s · (G B) A
 
-dequantizes W_hat anew (`coded`). The codes are never written: after training they are
-bit for bit what they were.
+The codes are never written. After training they are bit for bit what they were.
 
-`merge` adds the update to the floats that the codes stand for: a new `nn.Linear`. To
-round that sum again is a choice with a price: every weight gets a fresh rounding error,
-one that nobody has trained with. (The update itself mostly stays, unless it is small
-beside half a step everywhere.) What is left out: LoRA on embeddings, trained biases,
-the rank-stabilised s = alpha / √r. Lesson 09.
+`merge` adds the update to the floats that the codes stand for: a new `nn.Linear`.
+Rounding that sum again is a choice with a price: every weight gets a new rounding
+error, which the training has not seen. (The update itself mostly survives, unless it is
+small against half a step everywhere.) What is left out: LoRA on embeddings, trained
+biases, the rank-stabilised s = alpha / √r. Lesson 09.
 """
 
 import math
@@ -44,7 +43,9 @@ from minquant.numerics.tensor import QuantizedTensor
 
 
 def nf4(W: Float[Tensor, "out in"]) -> QuantizedTensor:
-    """W as QLoRA stores it: NF4, groups of 64, scales in 8 bits. As `quantize_rtn`.
+    """W quantized as in QLoRA: to nearest NF4, groups of 64, scales in 8 bits.
+
+    Raises ValueError as `quantize_rtn` does.
 
     >>> nf4(torch.ones(64, 256)).bits_per_weight  # 4 + 8/64 + 32/(64·256) + 32/16384
     4.12890625
@@ -53,7 +54,7 @@ def nf4(W: Float[Tensor, "out in"]) -> QuantizedTensor:
 
 
 def check_base(base: nn.Module) -> None:
-    """Raises TypeError if an adapter cannot stand on a layer."""
+    """Raises TypeError if base is no layer that can have an adapter."""
     if not isinstance(base, CodedLinear | nn.Linear):
         raise TypeError(
             f"base is a {type(base).__name__}; give an nn.Linear, or a layer that "
@@ -62,8 +63,11 @@ def check_base(base: nn.Module) -> None:
 
 
 def check_kind(rank: float, alpha: float, dropout: float, dtype: torch.dtype) -> None:
-    """Raises ValueError for a rank that is no integer of 1 or more, an alpha that is 0
-    or not finite, a dropout that is no share, a dtype that is not of floats."""
+    """Raises ValueError if one of an adapter's options is impossible.
+
+    rank: an integer of 1 or more. alpha: finite and not 0. dropout: 0 or more, below 1.
+    dtype: of floats.
+    """
     if not isinstance(rank, Integral) or rank < 1:
         raise ValueError(f"rank is {rank}; choose an integer, often 8 or 16")
     if not math.isfinite(alpha) or alpha == 0:
@@ -75,17 +79,17 @@ def check_kind(rank: float, alpha: float, dropout: float, dtype: torch.dtype) ->
 
 
 class LoraLinear(nn.Module):
-    """A frozen layer with a trainable update beside it. The module's equation.
+    """A frozen layer with a trainable update beside it: Y = base(X) + s · (X Aᵀ) Bᵀ.
 
-    base: a `QuantLinear`, an `Int8Linear`, or an `nn.Linear` (that is plain LoRA). It
-    is frozen, not copied. rank: r. dropout: share of X's numbers that the update does
-    not see in training. dtype: of A and B, and of what they compute; fp32 unless
-    chosen, as small steps vanish in 16 bits. generator: draws A; None has seed 0.
+    base: a `QuantLinear`, an `Int8Linear`, or an `nn.Linear` (plain LoRA). It is
+    frozen, not copied. rank: r. dropout: the share of X's numbers that the update does
+    not see in training. dtype: of A, B and the update's products; fp32 by default,
+    because small steps vanish in 16 bits. generator: draws A; None is one of seed 0.
 
-    A is uniform in ±1/√in, as in the paper's code. Dropout draws from torch's global
+    A is uniform in ±1/√in, as in the paper's code. Dropout uses torch's global
     generator, which gradient checkpointing rewinds.
 
-    Raises as `check_base` and `check_kind` do.
+    Raises TypeError as `check_base` does, and ValueError as `check_kind` does.
 
     >>> layer = LoraLinear(nn.Linear(256, 128, bias=False), rank=4, alpha=8)
     >>> layer.A.shape, layer.B.shape, layer.scaling
@@ -105,7 +109,8 @@ class LoraLinear(nn.Module):
         super().__init__()
         check_base(base)
         check_kind(rank, alpha, dropout, dtype)
-        self.base, self.rank, self.alpha = base.requires_grad_(False), rank, alpha
+        self.base = base.requires_grad_(False)
+        self.rank, self.alpha = rank, alpha
         self.drop = nn.Dropout(dropout)
         generator = generator or torch.Generator().manual_seed(0)
         bound = 1 / math.sqrt(base.in_features)
@@ -124,22 +129,22 @@ class LoraLinear(nn.Module):
     def forward(self, X: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
         """The base's Y plus the update's, in the base's dtype."""
         Y = self.base(X)
-        few = linear(self.drop(X).to(self.A.dtype), self.A)  # (..., r)
-        return Y + linear(few * self.scaling, self.B).to(Y.dtype)
+        XA = linear(self.drop(X).to(self.A.dtype), self.A)  # (..., r)
+        return Y + linear(XA * self.scaling, self.B).to(Y.dtype)
 
     @torch.no_grad()
     def update(self) -> Float[Tensor, "out in"]:
-        """s · B A, float32 (float64 if A and B are): what training added to W."""
+        """s · B A in float32 or float64: what training added to W."""
         work = torch.promote_types(self.A.dtype, torch.float32)
         return self.scaling * (self.B.to(work) @ self.A.to(work))
 
     @torch.no_grad()
     def merge(self, dtype: torch.dtype | None = None) -> nn.Linear:
-        """A new layer of floats with the update in its weights; this one stays.
+        """A new layer of floats, with the update in its weights.
 
-        dtype: of the weights; None is the base's own, or float32 where that has codes.
-        Its `weight` may be quantized anew: a choice, see above. To take the update off
-        again there is nothing to do: `base` was never touched.
+        dtype: of the weights; None is the base's, or float32 if the base has codes.
+        This layer and its base stay as they are. Quantizing the new `weight` again has
+        a price: see the module.
 
         >>> base = nn.Linear(2, 2, bias=False)
         >>> layer = LoraLinear(base, rank=1)
@@ -147,20 +152,23 @@ class LoraLinear(nn.Module):
         True
         """
         base = self.base
-        coded = isinstance(base, CodedLinear)
-        W = base.dequantize() if coded else base.weight
+        W = base.dequantize() if isinstance(base, CodedLinear) else base.weight
         dtype = dtype or W.dtype
         work = torch.promote_types(W.dtype, torch.float32)
         W = (W.to(work) + self.update().to(work)).to(dtype)
-        shape = base.in_features, base.out_features
-        made = nn.Linear(*shape, bias=base.bias is not None, device="meta")
-        made.weight = nn.Parameter(W, requires_grad=False)
+        merged = nn.Linear(
+            base.in_features,
+            base.out_features,
+            bias=base.bias is not None,
+            device="meta",
+        )
+        merged.weight = nn.Parameter(W, requires_grad=False)
         if base.bias is not None:
             bias = base.bias.detach().to(dtype, copy=True)
-            made.bias = nn.Parameter(bias, requires_grad=False)
-        return made.train(self.training)
+            merged.bias = nn.Parameter(bias, requires_grad=False)
+        return merged.train(self.training)
 
     def extra_repr(self) -> str:
-        """Rank, alpha, and what is trained."""
+        """Rank, alpha, and how many numbers are trained."""
         count = self.A.numel() + self.B.numel()
         return f"rank={self.rank}, alpha={self.alpha:g}, {count:,} trainable"

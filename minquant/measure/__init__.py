@@ -1,1 +1,1 @@
-"""Measure: what did quantizing cost? See README.md beside this file."""
+"""What quantizing cost: perplexity, KL, probes, and how sure a number is."""

@@ -1,8 +1,9 @@
-"""What did quantizing cost? Four answers, from the nearest to the weights to the user.
+"""What did quantizing cost? Four answers, from a single matrix to what a user notices.
 
     layer_error     how far the outputs of one matrix move
     kl_and_flips    how far the model's predictions move, and how often its first choice
-    perplexity      how much worse it predicts text that it has not seen
+                    changes
+    perplexity      how well it predicts text that it has not seen
     accuracy        how much it still knows (in `probes.py`)
 
 Loss is counted in nats per token. Over documents d with nats L_d and tokens T_d
@@ -11,8 +12,9 @@ Loss is counted in nats per token. Over documents d with nats L_d and tokens T_d
 
 and its interval comes from drawing documents again, both sums together. Two models are
 compared on the same documents (`compare`): what makes a document hard cancels, so the
-interval of the difference is far narrower than either's own. Only test text is taken:
-a model looks better on what it was trained or calibrated on. Lesson 04.
+interval of the difference is far narrower than the interval of either loss. Only test
+text is accepted: a model looks better on text that it was trained or calibrated on.
+Lesson 04.
 """
 
 from collections.abc import Sequence
@@ -36,7 +38,7 @@ __all__ += ["Divergence", "LayerError", "Perplexity", "perfect_reader", "perplex
 
 
 class LayerError(NamedTuple):
-    """How far a layer's outputs move: absolute, and as a share of their power."""
+    """How far a layer's outputs move: the mean square, and its share of their power."""
 
     mean_squared: float
     relative: float
@@ -45,12 +47,13 @@ class LayerError(NamedTuple):
 def layer_error(
     W: Float[Tensor, "out in"], W_hat: Float[Tensor, "out in"], X: Float[Tensor, "n in"]
 ) -> LayerError:
-    """Error of the outputs Y = X Wᵀ when W is replaced by W_hat.
+    """The error of the outputs Y = X Wᵀ when W_hat replaces W.
 
         mean_squared = mean((X (W_hat - W)ᵀ)²)
         relative     = mean_squared / mean((X Wᵀ)²)
 
     This is what GPTQ and AWQ minimise. Computed in float32. Lesson 04.
+
     Raises ValueError if the shapes do not fit.
 
     >>> W, X = torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, 5.0], [3.0, 5.0]])
@@ -70,7 +73,7 @@ def layer_error(
 
 @dataclass(frozen=True, eq=False)
 class Divergence:
-    """How far one model's predictions are from another's; sums over each document."""
+    """How far the predictions of two models are apart; sums over each document."""
 
     document_kl: Float[Tensor, " d"]
     document_flips: Float[Tensor, " d"]
@@ -78,18 +81,21 @@ class Divergence:
 
     @property
     def kl(self) -> float:
-        """Mean KL divergence in nats per token."""
+        """The mean KL divergence in nats per token."""
         return (self.document_kl.sum() / self.document_tokens.sum()).item()
 
     @property
     def flips(self) -> float:
-        """Share of tokens, 0 to 1, whose most likely prediction is another one."""
+        """The share of tokens, 0 to 1, for which the most likely prediction differs."""
         return (self.document_flips.sum() / self.document_tokens.sum()).item()
 
     def interval(
         self, what: str = "kl", level: float = 0.95, *, seed: int = 0
     ) -> tuple[float, float]:
-        """The interval of `kl` or of `flips`, by drawing documents again."""
+        """The interval of `kl` or of `flips`, by drawing documents again.
+
+        Raises ValueError if `what` is neither "kl" nor "flips".
+        """
         sums = {"kl": self.document_kl, "flips": self.document_flips}
         if what not in sums:
             raise ValueError(f"what is {what!r}; choose 'kl' or 'flips'")
@@ -114,19 +120,21 @@ def kl_and_flips(
     stride: int | None = None,
     progress: bool = True,
 ) -> Divergence:
-    """How far `model` predicts from `reference`, at every token of documents.
+    """How far the predictions of `model` are from those of `reference`, over every
+    token of the documents.
 
         KL = sum over words of p (log p - log q)      p: reference, q: model
 
-    It moves where perplexity stands still: a model can lose one thing and guess another
-    better. Documents are read as in `perplexity`, and the same is refused, and
-    vocabularies that differ.
+    It sees changes that perplexity hides: a model can lose one thing and guess another
+    better. Documents are read as in `perplexity`.
+
+    Raises ValueError as `perplexity` does, and if the vocabularies differ.
     """
-    read = windows.plan(
+    plan = windows.plan(
         model, tokenizer, documents, held_out=held_out, window=window, stride=stride
     )
-    sums = windows.sums(read, (reference, model), _divergence, progress=progress)
-    return Divergence(*sums, read.tokens)
+    kl, flips = windows.sums(plan, (reference, model), _divergence, progress=progress)
+    return Divergence(kl, flips, plan.tokens)
 
 
 def _divergence(
@@ -134,6 +142,7 @@ def _divergence(
     model: Float[Tensor, "n vocab"],
     ids: Int[Tensor, " n"],
 ) -> Float[Tensor, "2 n"]:
+    """KL, and 1 where the first choice flips, of each token. The ids do not matter."""
     if reference.shape != model.shape:
         raise ValueError(
             f"reference knows {reference.shape[1]} tokens and model {model.shape[1]}; "
@@ -146,10 +155,10 @@ def _divergence(
 
 @dataclass(frozen=True, eq=False)
 class Perplexity:
-    """The loss of one model on some documents. `nats`: per token; `value`: exp of it.
+    """The loss of one model on some documents: `nats` per token, `value` = exp(nats).
 
-    documents: fingerprints; document_nats, document_tokens: sums over each document.
-    window, stride: in tokens, how documents longer than a window were read.
+    documents: their fingerprints. document_nats, document_tokens: sums over each
+    document. window, stride: in tokens, how longer documents were read.
     """
 
     documents: tuple[int, ...]
@@ -160,12 +169,12 @@ class Perplexity:
 
     @property
     def nats(self) -> float:
-        """Mean loss in nats per token: all nats over all tokens."""
+        """The mean loss in nats per token: all nats over all tokens."""
         return (self.document_nats.sum() / self.document_tokens.sum()).item()
 
     @property
     def value(self) -> float:
-        """exp(nats): as unsure as an even choice among so many tokens."""
+        """exp(nats): the model is as unsure as in a fair draw from so many tokens."""
         return exp(self.nats)
 
     def interval(self, level: float = 0.95, *, seed: int = 0) -> tuple[float, float]:
@@ -175,9 +184,9 @@ class Perplexity:
 
     def __repr__(self) -> str:
         d, tokens = len(self.documents), int(self.document_tokens.sum())
-        sure = " [{:.4f}, {:.4f}]".format(*self.interval()) if d > 1 else ""
+        interval = " [{:.4f}, {:.4f}]".format(*self.interval()) if d > 1 else ""
         return (
-            f"perplexity {self.value:.3f}, {self.nats:.4f} nats/token{sure}; "
+            f"perplexity {self.value:.3f}, {self.nats:.4f} nats/token{interval}; "
             f"{tokens:,} tokens in {d:,} documents, "
             f"window {self.window}, stride {self.stride}"
         )
@@ -196,28 +205,33 @@ def perplexity(
     """The loss of `model` on `documents`, every token after the first counted once.
 
     A document longer than `window` tokens (default: the model's context, at most 2048)
-    is read in windows that begin `stride` tokens apart (default: half a window): what
-    two windows share is context in the second, so a token there sees at least
-    window - stride before it. Perplexities with different windows do not compare.
+    is read in windows that begin `stride` tokens apart (default: half a window). What
+    two windows share is context in the second, so every token counted there has at
+    least window - stride tokens before it. Perplexities with different windows cannot
+    be compared.
 
     Raises ValueError for text that is not of the test split (unless held_out=False), a
-    stride outside 1..window - 1, a model in training mode.
+    window longer than the model's context, a stride outside 1..window - 1, or a model
+    in training mode.
     """
-    read = windows.plan(
+    plan = windows.plan(
         model, tokenizer, documents, held_out=held_out, window=window, stride=stride
     )
-    (nats,) = windows.sums(read, (model,), _nats, progress=progress)
-    return Perplexity(read.documents, nats, read.tokens, read.window, read.stride)
+    (nats,) = windows.sums(plan, (model,), _nats, progress=progress)
+    return Perplexity(plan.documents, nats, plan.tokens, plan.window, plan.stride)
 
 
-def _nats(logits: Float[Tensor, "n vocab"], ids: Int[Tensor, " n"]) -> Tensor:
+def _nats(
+    logits: Float[Tensor, "n vocab"], ids: Int[Tensor, " n"]
+) -> Float[Tensor, "1 n"]:
+    """The loss of each token."""
     return F.cross_entropy(logits.float(), ids, reduction="none")[None]  # (1, n)
 
 
 def perfect_reader(documents: Sequence[almanac.Document]) -> Perplexity:
-    """The best possible loss on documents of the almanac: exactly their own entropy.
+    """The best possible loss on documents of the almanac, which is their entropy.
 
-    `compare(perfect_reader(...), perplexity(...))` is what a model has still to learn.
+    `compare(perfect_reader(...), perplexity(...))` is what a model could still learn.
     """
     tokens = torch.tensor([len(document.words) + 1 for document in documents])
     entropy = torch.tensor([d.entropy for d in documents], dtype=torch.float64)
@@ -228,9 +242,10 @@ def perfect_reader(documents: Sequence[almanac.Document]) -> Perplexity:
 def compare(
     a: Perplexity, b: Perplexity, *, level: float = 0.95, seed: int = 0
 ) -> Difference:
-    """What `b` costs over `a` in nats per token, paired by document.
+    """The loss of `b` minus the loss of `a` in nats per token, paired by document.
 
-    Raises ValueError unless both were measured on the same documents and tokens.
+    Raises ValueError unless both were measured on the same documents and tokens, and in
+    the same windows where documents were cut.
     """
     same = a.documents == b.documents
     if not same or not torch.equal(a.document_tokens, b.document_tokens):
@@ -244,7 +259,7 @@ def compare(
             f"a was read with window {a.window}, stride {a.stride}; b with {b.window}, "
             f"{b.stride}; measure both alike"
         )
-    more = b.document_nats - a.document_nats
-    low, high = bootstrap(more, a.document_tokens, level=level, seed=seed)
-    mean = (more.sum() / a.document_tokens.sum()).item()
+    added = b.document_nats - a.document_nats
+    low, high = bootstrap(added, a.document_tokens, level=level, seed=seed)
+    mean = (added.sum() / a.document_tokens.sum()).item()
     return Difference(mean, low, high, level=level)

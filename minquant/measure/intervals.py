@@ -1,13 +1,14 @@
 """How sure is a measured number? Two intervals, for everything the course measures.
 
-A number measured on 60 documents would be another on 60 others. Two ways to say by how
-much, each an interval that holds the true mean in `level` of all such measurements:
+A number measured on 60 documents would be different on 60 other documents. There are
+two ways to say by how much. Each gives an interval that contains the true mean in a
+share `level` of all such measurements:
 
     bootstrap   for a mean per token, or a difference: draw the documents again, with
-                replacement, thousands of times, and look how the mean scatters
+                replacement, thousands of times, and see how much the mean scatters
                 (Efron 1979; the percentile interval)
-    wilson      for a share of right answers (Wilson 1927): it stays within 0 and 1 and
-                is honest at 0 of n and n of n, where a bootstrap has no width
+    wilson      for a share of right answers (Wilson 1927): it stays between 0 and 1,
+                and has a width at 0 of n and n of n, where a bootstrap has none
 
 Documents are drawn whole, because the tokens of one document are not independent.
 What is left out: corrections for skew (BCa), so with fewer than about 20 documents
@@ -24,7 +25,7 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 DRAWS = 4000
-_CHUNK = 2_000_000  # documents drawn at once: 16 MB of indices
+_CHUNK = 2_000_000  # documents drawn together: 16 MB of indices
 
 
 def bootstrap(
@@ -36,17 +37,19 @@ def bootstrap(
 ) -> tuple[float, float]:
     """The interval of `sums.sum() / counts.sum()`, over documents drawn again.
 
-    sums: one number per document, such as its nats; counts: what it is a mean over,
-    such as its tokens (default: 1 each). Both are drawn together, so a long document
-    weighs more than a short one, in every draw as in the mean itself. For a paired
-    difference give the differences as `sums`. The same seed gives the same interval.
+    sums: one number per document, such as its nats. counts: how many things each sum
+    covers, such as tokens (default: 1 each). Both are drawn together, so a long
+    document weighs more than a short one in every draw, as it does in the mean. For a
+    paired difference give the differences as `sums`. The same seed gives the same
+    interval.
 
-    Raises ValueError for fewer than two documents, or `level` outside (0, 1).
+    Raises ValueError for fewer than two documents, for counts of another shape, or for
+    `level` outside (0, 1).
 
     >>> bootstrap(torch.tensor([1.0, 1.0, 1.0]))
     (1.0, 1.0)
     >>> low, high = bootstrap(torch.tensor([10.0, 90.0]), torch.tensor([10, 30]))
-    >>> low, high  # mean 2.5: only the first, or only the second
+    >>> low, high  # mean 2.5; draws of the first alone, or of the second alone
     (1.0, 3.0)
     """
     _check_level(level)
@@ -79,11 +82,12 @@ def _draws(d: int, seed: int) -> Iterator[Shaped[Tensor, "draws d"]]:
 
 
 def wilson(right: int, n: int, *, level: float = 0.95) -> tuple[float, float]:
-    """The interval of the share `right / n`: all p whose own spread reaches it.
+    """The interval of the share `right / n`: every p from which the share is at most z
+    standard deviations away.
 
         |right/n - p| <= z sqrt(p (1 - p) / n)      solved for p
 
-    Raises ValueError unless 0 <= right <= n and n >= 1.
+    Raises ValueError unless 0 <= right <= n, n >= 1, and `level` is in (0, 1).
 
     >>> low, high = wilson(10, 10)
     >>> round(low, 4), high
@@ -99,7 +103,7 @@ def wilson(right: int, n: int, *, level: float = 0.95) -> tuple[float, float]:
     p, shrink = right / n, 1 + z * z / n
     middle = (p + z * z / (2 * n)) / shrink
     half = z / shrink * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    low = 0.0 if right == 0 else middle - half  # exact: rounding would miss the ends
+    low = 0.0 if right == 0 else middle - half  # rounding would miss the exact ends
     high = 1.0 if right == n else middle + half
     return low, high
 
@@ -111,7 +115,7 @@ def _check_level(level: float) -> None:
 
 @dataclass(frozen=True)
 class Difference:
-    """What a change costs, with its interval; `unit` names what is counted.
+    """The mean of a difference with its interval; `unit` says in which unit.
 
     >>> Difference(0.0312, 0.0290, 0.0334)
     +0.0312 nats/token [0.0290, 0.0334]
@@ -128,5 +132,5 @@ class Difference:
 
     @property
     def is_sure(self) -> bool:
-        """True if 0 lies outside the interval: the sign is not chance."""
+        """True if 0 is outside the interval, so that the sign is not chance."""
         return self.low > 0 or self.high < 0

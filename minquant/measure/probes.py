@@ -4,13 +4,14 @@
     compare_accuracy    two models on the same probes, paired
 
 A probe is a prompt, some words of working that the model writes freely (the steps of a
-sum), and an answer of one or more words. Two lines say what is no knowledge at all:
+sum), and an answer of one or more words. Two baselines show what needs no knowledge:
 
     chance      drawing one of the possible answers
     majority    always giving the most common one
 
-Shares have Wilson intervals; their paired differences, bootstrap intervals over probes.
-These have no width where no answer changed: then read the share's own. Lesson 04.
+Shares have Wilson intervals; paired differences have bootstrap intervals over probes.
+Where no answer changed these have no width: then read the intervals of the shares.
+Lesson 04.
 """
 
 from collections import Counter, defaultdict
@@ -32,7 +33,7 @@ _TOKENS = 8192  # prompts times their length, in one batch
 
 @dataclass(frozen=True)
 class Share:
-    """So many right of n.
+    """How many of n are right.
 
     >>> Share(9, 10)
     90.0% of 10 [59.6%, 98.2%]
@@ -47,7 +48,7 @@ class Share:
         return self.right / self.n
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Wilson's interval of the share, 0 to 1."""
+        """The Wilson interval of the share, 0 to 1."""
         return wilson(self.right, self.n, level=level)
 
     def __repr__(self) -> str:
@@ -57,11 +58,11 @@ class Share:
 
 @dataclass(frozen=True, eq=False)
 class Accuracy:
-    """Which probes a model answers right, and what it said to each."""
+    """Which probes a model answers right, and its answer to each."""
 
     probes: tuple[Probe, ...]
     correct: Bool[Tensor, " n"]
-    said: tuple[str, ...]
+    answers: tuple[str, ...]
 
     @property
     def total(self) -> Share:
@@ -74,11 +75,12 @@ class Accuracy:
         return self.total.mean
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """Wilson's interval of `mean`."""
+        """The Wilson interval of `mean`."""
         return self.total.interval(level)
 
     def by_level(self) -> dict[int, Share]:
-        """The share of each level, in order: fame, steps, or distance."""
+        """The share of each level, in order. A level is a fame, a number of steps or a
+        distance, by the kind of the probes."""
         return {
             level: Share(int(self.correct[rows].sum()), len(rows))
             for level, rows in _levels(self.probes).items()
@@ -86,20 +88,22 @@ class Accuracy:
 
     @property
     def chance(self) -> float:
-        """The expected share of one who draws among the possible answers."""
+        """The expected share of right answers if each is drawn at random from the
+        possible ones."""
         return sum(probe.chance for probe in self.probes) / len(self.probes)
 
     @property
     def majority(self) -> float:
-        """The share of one who always gives the most common answer to this question.
+        """The share of right answers if each is the most common one to its question.
 
         Two probes ask the same question if they have the same possible answers. The
-        answers counted are those of these probes, so it is an upper bound of guessing.
+        most common answer is taken from these very probes, so no guessing does better.
         """
-        answers = defaultdict(Counter)
+        counts = defaultdict(Counter)
         for probe in self.probes:
-            answers[tuple(probe.candidates)][tuple(probe.answer)] += 1
-        return sum(max(c.values()) for c in answers.values()) / len(self.probes)
+            counts[tuple(probe.candidates)][tuple(probe.answer)] += 1
+        right = sum(max(counter.values()) for counter in counts.values())
+        return right / len(self.probes)
 
     def __repr__(self) -> str:
         return f"{self.total}; chance {self.chance:.1%}, majority {self.majority:.1%}"
@@ -107,7 +111,8 @@ class Accuracy:
 
 @dataclass(frozen=True, eq=False)
 class AccuracyDifference:
-    """What changed from one model to another, probe by probe, in points (1/100)."""
+    """What changed from one model to another, probe by probe. Differences are in
+    points, 1/100 of a share."""
 
     probes: tuple[Probe, ...]
     change: Tensor  # (n,) of -1, 0 or 1
@@ -121,8 +126,10 @@ class AccuracyDifference:
 
     def by_level(self) -> dict[int, Difference]:
         """The difference of each level, in order."""
-        levels = _levels(self.probes)
-        return {at: self._difference(self.change[rows]) for at, rows in levels.items()}
+        return {
+            level: self._difference(self.change[rows])
+            for level, rows in _levels(self.probes).items()
+        }
 
     def _difference(self, change: Tensor) -> Difference:
         points = 100 * change.double()
@@ -137,39 +144,42 @@ class AccuracyDifference:
 def accuracy(
     model: nn.Module, tokenizer: Any, probes: Sequence[Probe], *, progress: bool = True
 ) -> Accuracy:
-    """Let the model go on after each prompt, and compare the words after the working.
+    """Let the model go on after each prompt, and compare the words after the working
+    with the answer.
 
-    Prompts of one length are read together, so there is no padding; the model writes
-    `probe.working` + len(`probe.answer`) tokens, and no more.
+    Prompts of the same length are read together, so there is no padding. The model
+    writes `probe.working` + len(`probe.answer`) tokens.
 
     Raises ValueError if there is no probe, or if a word of an answer is not one token
     of this tokenizer: probes need a model that speaks the almanac's language.
     """
     _check_words(tokenizer, probes)
     prompts = [encode_prompt(tokenizer, probe.prompt) for probe in probes]
-    alike = defaultdict(list)
+    groups = defaultdict(list)  # indices by the lengths of prompt and continuation
     for i, (probe, ids) in enumerate(zip(probes, prompts, strict=True)):
-        alike[len(ids), probe.working + len(probe.answer)].append(i)
-    said: dict[int, tuple[str, ...]] = {}
+        groups[len(ids), probe.working + len(probe.answer)].append(i)
+    answers: dict[int, tuple[str, ...]] = {}
     bar = tqdm(total=len(probes), desc="asking", delay=3, disable=not progress)
     with bar:
-        for (length, new), rows in alike.items():
-            for some in torch.tensor(rows).split(max(1, _TOKENS // (length + new))):
-                ids = torch.tensor([prompts[i] for i in some])  # (batch, length)
+        for (length, new), indices in groups.items():
+            batch_size = max(1, _TOKENS // (length + new))
+            for start in range(0, len(indices), batch_size):
+                batch = indices[start : start + batch_size]
+                ids = torch.tensor([prompts[i] for i in batch])  # (batch, length)
                 new_ids = continue_greedily(model, ids, new).tolist()  # (batch, new)
-                for i, row in zip(some.tolist(), new_ids, strict=True):
+                for i, row in zip(batch, new_ids, strict=True):
                     words = tokenizer.convert_ids_to_tokens(row)
-                    said[i] = tuple(words[probes[i].working :])
-                bar.update(len(some))
-    right = [said[i] == tuple(probe.answer) for i, probe in enumerate(probes)]
-    words = tuple(" ".join(said[i]) for i in range(len(probes)))
-    return Accuracy(tuple(probes), torch.tensor(right), words)
+                    answers[i] = tuple(words[probes[i].working :])
+                bar.update(len(batch))
+    correct = [answers[i] == tuple(probe.answer) for i, probe in enumerate(probes)]
+    texts = tuple(" ".join(answers[i]) for i in range(len(probes)))
+    return Accuracy(tuple(probes), torch.tensor(correct), texts)
 
 
 def compare_accuracy(
     a: Accuracy, b: Accuracy, *, level: float = 0.95, seed: int = 0
 ) -> AccuracyDifference:
-    """What `b` knows over `a`, in points, paired by probe.
+    """The accuracy of `b` minus the accuracy of `a`, in points, paired by probe.
 
     Raises ValueError unless both were asked the same probes in the same order.
     """
@@ -190,6 +200,7 @@ def _levels(probes: Sequence[Probe]) -> dict[int, list[int]]:
 
 
 def _check_words(tokenizer: Any, probes: Sequence[Probe]) -> None:
+    """Raises ValueError if there is no probe, or a word of an answer is no token."""
     if not probes:
         raise ValueError("probes is empty; give at least one")
     known = tokenizer.get_vocab()

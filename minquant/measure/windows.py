@@ -1,16 +1,17 @@
-"""How a model reads test documents: in windows, in batches, every token counted once.
+"""Test documents are read in windows and batches, and every token is counted once.
 
     documents ──encode──▶ ids ──cut──▶ windows ──pad──▶ logits ──▶ sums per document
 
-A document that fits the window is one. A longer one is read in windows that begin
-`stride` tokens apart, and where two overlap the later one only reads, for context:
+A document that fits into a window is one window. A longer one is read in windows that
+begin `stride` tokens apart. Where two overlap, the tokens are context for the later
+window and are counted in the earlier one only:
 
     tokens   0 1 2 3 4 5 6 7 8 9          window 6, stride 4
-    first    0 1*2*3*4*5*                 * counted: each is predicted from those before
+    first    0 1*2*3*4*5*                 * counted: predicted from the tokens before it
     second           4 5 6*7*8*9*
 
-Windows of like length stand together in a batch. Padding stands on the right, where a
-causal model cannot see it, and is not counted.
+Windows of similar length make a batch. Padding stands on the right, where a causal
+model cannot see it, and is not counted.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,17 +26,18 @@ from tqdm.auto import tqdm
 from minquant import almanac
 from minquant.models.text import HasText, check_split, encode, text_of
 
-LONGEST_WINDOW = 2048  # the default goes no further, as in GPTQ's paper and since
-_TOKENS = 4096  # in one batch: more is no faster on a CPU
-_HELD = 2**28  # logits in one batch, where the vocabulary is large: 1 GB in float32
-_LOGITS = 2**24  # worked on at once: 64 MB in float32
+LONGEST_WINDOW = 2048  # of the default: as in GPTQ's paper, and usual since
+_BATCH_TOKENS = 4096  # at most in a batch: more is no faster on a CPU
+_BATCH_LOGITS = 2**28  # at most in a batch, for large vocabularies: 1 GB in float32
+_PIECE_LOGITS = 2**24  # measured together: 64 MB in float32
 
 Measure = Callable[..., Float[Tensor, "k n"]]
 
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """Some ids of a document (its index); the first `seen` of them are not counted."""
+    """Some ids of the document with this index. The first `seen` ids are context, and
+    are not counted."""
 
     document: int
     ids: Int[Tensor, " t"]
@@ -43,8 +45,9 @@ class Window:
 
 
 @dataclass(frozen=True, eq=False)
-class Reading:
-    """A plan to read documents: fingerprints, counted tokens of each, all windows."""
+class Plan:
+    """How documents are read: the fingerprint and the number of counted tokens of each,
+    and all windows. window, stride: in tokens."""
 
     documents: tuple[int, ...]
     tokens: Int[Tensor, " d"]
@@ -61,11 +64,14 @@ def plan(
     held_out: bool = True,
     window: int | None = None,
     stride: int | None = None,
-) -> Reading:
+) -> Plan:
     """Cut documents into windows that `model` can read.
 
-    Raises ValueError for text of another split than test (unless held_out=False), a
-    window beyond the model's context, a stride not in 1..window - 1.
+    window: in tokens; None takes the model's context, at most 2048. stride: in tokens;
+    None takes half a window.
+
+    Raises ValueError for text that is not of the test split (unless held_out=False), a
+    window longer than the model's context, or a stride outside 1..window - 1.
     """
     if held_out:
         check_split(documents, test=True)
@@ -77,8 +83,10 @@ def plan(
     if not 1 <= stride < window:
         raise ValueError(f"stride is {stride}; choose 1 to {window - 1}")
     rows = encode(tokenizer, documents)
-    windows = (w for d, ids in enumerate(rows) for w in cut(d, ids, window, stride))
-    return Reading(
+    windows: list[Window] = []
+    for index, ids in enumerate(rows):
+        windows.extend(cut(index, ids, window, stride))
+    return Plan(
         documents=tuple(almanac.fingerprint(text_of(d)) for d in documents),
         tokens=torch.tensor([len(ids) - 1 for ids in rows]),
         windows=tuple(windows),
@@ -90,32 +98,34 @@ def plan(
 def cut(
     document: int, ids: Int[Tensor, " t"], window: int, stride: int
 ) -> list[Window]:
-    """A document's windows: every id but the first is counted in exactly one of them.
+    """The windows of a document: every id but the first is counted in exactly one.
 
     >>> [w.ids.tolist()[w.seen:] for w in cut(0, torch.arange(10), 6, 4)]
     [[1, 2, 3, 4, 5], [6, 7, 8, 9]]
     """
-    windows, end = [], 1
+    windows, counted = [], 1  # the first id has nothing before it to predict it from
     for start in range(0, len(ids), stride):
-        windows.append(Window(document, ids[start : start + window], end - start))
-        end = start + window
-        if end >= len(ids):
+        windows.append(Window(document, ids[start : start + window], counted - start))
+        counted = start + window
+        if counted >= len(ids):
             break
     return windows
 
 
 @torch.no_grad()
 def sums(
-    reading: Reading,
+    plan: Plan,
     models: Sequence[nn.Module],
     measure: Measure,
     *,
     progress: bool = True,
 ) -> Float[Tensor, "k d"]:
-    """Sums over each document of what `measure` says of each of its counted tokens.
+    """What `measure` returns for the counted tokens, summed over each document.
 
-    measure takes the logits (n, vocab) of each model, and the n tokens they should
-    predict, and returns k numbers per token (k, n). Sums are float64, on the CPU.
+    measure: a function of the logits (n, vocab) of each model and the n tokens that
+    they should predict. It returns k numbers per token (k, n). Sums are float64, on the
+    CPU.
+
     Raises ValueError for a model in training mode, where dropout would add noise.
     """
     for model in models:
@@ -123,7 +133,8 @@ def sums(
             raise ValueError("the model is in training mode; call model.eval() first")
     totals: Tensor | None = None
     vocabulary = getattr(models[0].config, "vocab_size", 1)
-    batches = list(_batches(reading.windows, min(_TOKENS, _HELD // vocabulary)))
+    most = min(_BATCH_TOKENS, _BATCH_LOGITS // vocabulary)
+    batches = list(_batches(plan.windows, most))
     for windows in tqdm(batches, "reading", delay=3, disable=not progress):
         ids, counted = _pad(windows)  # (b, t), (b, t - 1)
         logits = [_logits(model, ids, counted) for model in models]
@@ -131,7 +142,7 @@ def sums(
         owners = torch.tensor([w.document for w in windows])
         owners = owners.repeat_interleave(counted.sum(1))  # (n,)
         if totals is None:
-            totals = torch.zeros(len(values), len(reading.documents)).double()
+            totals = torch.zeros(len(values), len(plan.documents)).double()
         totals.index_add_(1, owners, values.cpu().double())
     return totals
 
@@ -139,27 +150,28 @@ def sums(
 def _logits(
     model: nn.Module, ids: Int[Tensor, "b t"], counted: Bool[Tensor, "b t-1"]
 ) -> Float[Tensor, "n vocab"]:
-    """What the model predicts for each counted token, from those before it."""
+    """The logits of the model for each counted token, from the tokens before it."""
     device = next(model.parameters()).device
     out = model(input_ids=ids.to(device), use_cache=False).logits
     return out[:, :-1][counted.to(device)]
 
 
 def _in_pieces(measure: Measure, *rows: Tensor) -> Float[Tensor, "k n"]:
-    """`measure` on some rows at a time: a hub model's vocabulary makes logits large."""
-    device, step = rows[0].device, max(1, _LOGITS // rows[0].shape[-1])
+    """`measure` on a few rows at a time: a large vocabulary makes logits large."""
+    device, step = rows[0].device, max(1, _PIECE_LOGITS // rows[0].shape[-1])
     pieces = zip(*(row.to(device).split(step) for row in rows), strict=True)
     return torch.cat([measure(*piece) for piece in pieces], 1)
 
 
 def _batches(windows: Sequence[Window], tokens: int) -> Iterator[list[Window]]:
-    """Windows of like length, the longest first, so that memory is short at once."""
+    """Batch windows of similar length, longest first, so that running out of memory
+    shows in the first batch. tokens: at most in a batch, with its padding."""
     batch: list[Window] = []
-    for w in sorted(windows, key=lambda w: -len(w.ids)):
+    for window in sorted(windows, key=lambda w: -len(w.ids)):
         if batch and (len(batch) + 1) * len(batch[0].ids) > tokens:
             yield batch
             batch = []
-        batch.append(w)
+        batch.append(window)
     if batch:
         yield batch
 

@@ -1,1 +1,1 @@
-"""Methods: ways to quantize one matrix. See README.md beside this file."""
+"""The quantization methods, one file for each."""

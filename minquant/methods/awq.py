@@ -1,8 +1,8 @@
-"""AWQ: which weights matter is seen in the inputs; protect those by scaling them up.
+"""AWQ: the inputs show which weights matter; protect those by scaling them up.
 
 Unlike RTN: before rounding, column j of W is multiplied by s_j, and its input divided
-by it. That changes no output, but the rounding: with steps of size Δ, and rounding
-errors r of up to half a step, column j adds to the outputs' error
+by it. That changes no output, but it changes the rounding: with steps of size Δ, and
+rounding errors r of up to half a step, column j adds to the outputs' error
 
     X[:, j] / s_j · r · Δ        so a column with large inputs wants a large s_j
 
@@ -12,18 +12,19 @@ for all the others: more is not always better, so the strength is searched.
     s_j(ratio) = mean |X[:, j]|^ratio        divided by √(max s · min s)
     error      = mean((X (W_hat − W)ᵀ)²)     for ratios 0, 0.05, … 0.95; the least wins
 
-This is AWQ (Lin et al. 2024, equations 4 and 5); ratio 0 makes all s_j 1: that is RTN.
+This is AWQ (Lin et al. 2024, equations 4 and 5). Ratio 0 makes all s_j 1, which is RTN.
 It began with table 1: keep 1 % of the columns in floats. Chosen by their inputs they
-rescue the layer, by their weights they do not (`salient`, `keep_columns`). But such a
-mixed matrix is slow, and scales cost nothing once folded into what makes X.
+rescue the layer, chosen by their weights they do not (`salient`, `keep_columns`). But
+such a mixed matrix is slow, and scales cost nothing once they are folded into whatever
+makes X.
 
 `clip="output"` is llm-awq's second search: cut each group at 1.00, 0.95, … 0.55 of its
-largest weight, by what it adds to the outputs' error. RTN's "mse" knows no inputs.
+largest weight, where it adds least to the outputs' error. RTN's "mse" knows no inputs.
 
-How it is fast: with D = W_hat − W, all tokens together err by ‖D Xᵀ‖² = tr(D H Dᵀ), so
-H = XᵀX is made once. A ratio then costs one product of (out, in) and (in, in); with
-fewer tokens than inputs X is smaller, and it is (out, in) and (in, n). Rows add up: a
-ratio is left once its first rows are worse than all of another's.
+How it is fast: with D = W_hat − W, the error of all tokens is ‖D Xᵀ‖² = tr(D H Dᵀ), so
+H = XᵀX is computed once. A ratio then costs one product of (out, in) and (in, in); with
+fewer tokens than inputs X is smaller, and it is (out, in) and (in, n). The errors of
+rows add up, so a ratio whose first rows are worse than all rows of another can stop.
 
 What is left out: llm-awq measures attention as a whole, and does not clip its q and k;
 here each matrix is measured by its own outputs. Its clipping looks at 512 tokens, and
@@ -39,15 +40,21 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from minquant.methods.rtn import floats, quantize_rtn, quantize_with, scale_and_zero
+from minquant.methods.rtn import (
+    floats,
+    inputs,
+    quantize_scaled,
+    quantize_with,
+    scale_and_zero,
+)
 from minquant.numerics.grids import Grid
 from minquant.numerics.groups import PER_CHANNEL, Granularity, split
-from minquant.numerics.scales import ScaleType, store
+from minquant.numerics.scales import ScaleType, store_input_scales
 from minquant.numerics.tensor import QuantizedTensor
 
 RATIOS = tuple(i / 20 for i in range(20))  # 0, 0.05, … 0.95
 CLIP_RATIOS = tuple(1 - i / 20 for i in range(10))  # 1.00, 0.95, … 0.55
-_CHUNK = 2**20  # weights rounded at once
+_CHUNK = 2**20  # weights that are rounded at a time: they stay in the cache
 
 
 def quantize_awq(
@@ -62,9 +69,9 @@ def quantize_awq(
     X: inputs for calibration, a row per token. Options and errors are those of
     `quantize_awq_shared`. Here the second input is large, so 0.4 is not rounded to 0:
 
-    >>> from minquant.numerics.grids import absmax
+    >>> import minquant as mq
     >>> W, X = torch.tensor([[7.0, 0.4, 0.6]]), torch.tensor([[1.0, 9.0, 1.0]])
-    >>> quantize_awq(W, X, absmax(4), clip=None).dequantize()
+    >>> mq.quantize_awq(W, X, mq.absmax(4), clip=None).dequantize()
     tensor([[7.0000, 0.3449, 1.0000]])
     """
     return quantize_awq_shared([W], X, grid, granularity, **options)[0]
@@ -81,7 +88,7 @@ def quantize_awq_shared(
     scale_dtype: ScaleType = torch.float16,
 ) -> list[QuantizedTensor]:
     """Matrices that read the same X, such as q, k and v, under one set of input scales,
-    which can then be folded into what makes X. The error is that of all their outputs.
+    which can then be folded into whatever makes X. The error is that of all of them.
 
     grid, granularity, scale_dtype: as in `quantize_rtn`. ratios: strengths to try, 0 to
     1. clip: "output" for the second search, or None. Each result has `input_scales`
@@ -92,39 +99,22 @@ def quantize_awq_shared(
     if clip not in (None, "output"):
         raise ValueError(f'clip is {clip!r}; choose None or "output"')
     Ws = [floats(W) for W in Ws]
-    X = _checked(X, Ws)
-    how = {"grid": grid, "granularity": granularity, "scale_dtype": scale_dtype}
-    errors = ratio_errors(Ws, X, ratios=ratios, hurry=True, **how)
-    s = _stored(X, min(zip(errors, ratios, strict=True))[1], grid, scale_dtype)
+    X = inputs(X, *Ws).to(Ws[0])
+    options = {"grid": grid, "granularity": granularity, "scale_dtype": scale_dtype}
+    errors = ratio_errors(Ws, X, ratios=ratios, early_stop=True, **options)
+    _, best_ratio = min(zip(errors, ratios, strict=True))
+    s = input_scales(X.abs().mean(0), best_ratio)
+    s = store_input_scales(s, scale_dtype, grid)
     if clip is None:
-        return [quantize_scaled(W, s, **how) for W in Ws]
-    made = (_clipped(W * s.to(W), X / s.to(X), **how) for W in Ws)
-    return [replace(quantized, input_scales=s) for quantized in made]
-
-
-def quantize_scaled(
-    W: Float[Tensor, "out in"],
-    s: Float[Tensor, " in"],
-    grid: Grid,
-    granularity: Granularity = PER_CHANNEL,
-    scale_dtype: ScaleType = torch.float16,
-) -> QuantizedTensor:
-    """RTN of W · s, with s as input scales: s of ones is RTN bit for bit. Lesson 07.
-
-    >>> from minquant.numerics.grids import absmax
-    >>> s = torch.tensor([1.0, 8.0])
-    >>> quantize_scaled(torch.tensor([[7.0, 0.4]]), s, absmax(4)).dequantize()
-    tensor([[7.0000, 0.3750]])
-    """
-    W = floats(W)
-    made = quantize_rtn(W * s.to(W), grid, granularity, scale_dtype=scale_dtype)
-    return replace(made, input_scales=s)
+        return [quantize_scaled(W, s, **options) for W in Ws]
+    clipped = [_clipped(W * s.to(W), X / s.to(X), **options) for W in Ws]
+    return [replace(quantized, input_scales=s) for quantized in clipped]
 
 
 def input_scales(X_mean: Float[Tensor, " in"], ratio: float) -> Float[Tensor, " in"]:
     """s for one ratio, from the mean |X| of each input. AWQ equation 5; lesson 07.
 
-    An input that was never seen counts as the smallest that was.
+    An input that calibration never saw counts as the smallest that it saw.
 
     >>> input_scales(torch.tensor([1.0, 16.0, 0.0]), 0.5)
     tensor([0.5000, 2.0000, 0.5000])
@@ -144,40 +134,44 @@ def ratio_errors(
     *,
     ratios: Sequence[float] = RATIOS,
     scale_dtype: ScaleType = torch.float16,
-    hurry: bool = False,
+    early_stop: bool = False,
 ) -> list[float]:
     """The curve whose lowest point AWQ takes: mean((X (W_hat − W)ᵀ)²) for each ratio,
-    over all Ws, unclipped. With hurry, inf for ratios that were left. Lesson 07.
+    over all Ws, unclipped. Lesson 07.
+
+    early_stop: drop a ratio as soon as it is worse than the best so far; its error is
+    then inf.
     """
     if not ratios:
         raise ValueError("ratios is empty; give some numbers from 0 to 1 (0 is RTN)")
     Ws = [floats(W) for W in Ws]
-    X = _checked(X, Ws)
+    X = inputs(X, *Ws).to(Ws[0])
+    X_mean = X.abs().mean(0)
     H = X.T @ X if len(X) > X.shape[1] else None
-    # some rows at a time, that they stay in the cache; but scales may hang together
-    apart = granularity.kind != "tensor" and isinstance(scale_dtype, torch.dtype)
-    rows = max(1, _CHUNK // X.shape[1]) if apart else max(map(len, Ws))
+    rows_apart = granularity.kind != "tensor" and isinstance(scale_dtype, torch.dtype)
+    rows = max(1, _CHUNK // X.shape[1]) if rows_apart else max(map(len, Ws))
     parts = [part for W in Ws for part in W.split(rows)]
-    found: dict[float, float] = {}
+    errors: dict[float, float] = {}
     for ratio in sorted(ratios, key=lambda r: abs(r - 0.4)):  # the likely ones first
-        s, total = _stored(X, ratio, grid, scale_dtype), 0.0
-        limit = min(found.values(), default=inf) if hurry else inf
+        s = store_input_scales(input_scales(X_mean, ratio), scale_dtype, grid)
+        total, limit = 0.0, min(errors.values(), default=inf) if early_stop else inf
         for W in parts:
-            made = quantize_scaled(W, s, grid, granularity, scale_dtype)
-            D = made.dequantize(W.dtype) - W
+            quantized = quantize_scaled(W, s, grid, granularity, scale_dtype)
+            D = quantized.dequantize(W.dtype) - W
             squares = (D @ X.T).square_() if H is None else (D @ H).mul_(D)
             total += squares.sum().item()
             if total > limit:
                 break
-        found[ratio] = inf if total > limit else total
-    return [found[ratio] / len(X) / sum(map(len, Ws)) for ratio in ratios]
+        errors[ratio] = inf if total > limit else total
+    return [errors[ratio] / len(X) / sum(map(len, Ws)) for ratio in ratios]
 
 
 def salient(sizes: Float[Tensor, " in"], share: float = 0.01) -> Int[Tensor, " k"]:
-    """The share of columns (at least one) with the largest sizes, ascending.
+    """The columns with the largest sizes, ascending; a share of all, but at least one.
 
-    sizes: `X.abs().mean(0)` chooses by inputs, `W.abs().mean(0)` by weights; random
-    numbers by chance. ValueError if share is no part of 1. AWQ table 1; lesson 07.
+    sizes: `X.abs().mean(0)` chooses by inputs, `W.abs().mean(0)` by weights, random
+    numbers by chance. Raises ValueError if share is not above 0 and at most 1. AWQ
+    table 1; lesson 07.
 
     >>> salient(torch.tensor([1.0, 9.0, 5.0, 2.0]), 0.5)
     tensor([1, 2])
@@ -195,31 +189,6 @@ def keep_columns(
     return quantized.dequantize(W.dtype).index_copy(1, columns, W[:, columns])
 
 
-def _checked(
-    X: Float[Tensor, "n cols"], Ws: Sequence[Float[Tensor, "_ in"]]
-) -> Float[Tensor, "n in"]:
-    """X in the dtype and place of W, or ValueError for what cannot be its inputs."""
-    if (widths := {W.shape[1] for W in Ws}) != {X.shape[1]}:
-        raise ValueError(
-            f"X has {X.shape[1]} columns, but W {sorted(widths)}; give X (n, in), a "
-            "row for each token, and matrices (out, in) that read it"
-        )
-    X = X.detach().to(Ws[0])
-    if not len(X) or (bad := int((~X.isfinite()).sum())):
-        seen = f"{bad} numbers that are not finite" if len(X) else "no rows"
-        raise ValueError(f"X holds {seen}; give at least one token, all of it finite")
-    return X
-
-
-def _stored(
-    X: Float[Tensor, "n in"], ratio: float, grid: Grid, how: ScaleType
-) -> Float[Tensor, " in"]:
-    """The input scales of a ratio as they are stored: in 16 bits at least."""
-    plain = isinstance(how, torch.dtype) and how.itemsize > 1
-    s = input_scales(X.abs().mean(0), ratio)
-    return store(s[None], how if plain else torch.float16, grid)[0]
-
-
 def _clipped(
     W: Float[Tensor, "out in"],
     X: Float[Tensor, "n in"],
@@ -227,10 +196,10 @@ def _clipped(
     granularity: Granularity,
     scale_dtype: ScaleType,
 ) -> QuantizedTensor:
-    """W rounded with each group cut where its part of the outputs errs least."""
+    """W rounded with each group cut where it adds least to the outputs' error."""
 
-    def rounded(limit: Float[Tensor, "rows n_groups 1"]) -> QuantizedTensor:
-        """With rulers for weights that end at the limits."""
+    def cut_at(limit: Float[Tensor, "rows n_groups 1"]) -> QuantizedTensor:
+        """W, with rulers for weights that end at the limits."""
         cut = groups.clamp(-limit, limit)
         rulers = scale_and_zero(cut, grid, scale_dtype=scale_dtype)
         return quantize_with(W, *rulers, grid, granularity)
@@ -241,10 +210,10 @@ def _clipped(
     X = X.unflatten(1, (groups.shape[1], -1)).transpose(0, 1)  # (n_groups, n, g)
     H = X.mT @ X  # (n_groups, g, g): the squares on H's diagonal
     for ratio in CLIP_RATIOS:
-        D = rounded(top * ratio).dequantize(W.dtype) - W
+        D = cut_at(top * ratio).dequantize(W.dtype) - W
         D = D.unflatten(1, (len(H), -1)).transpose(0, 1)  # (n_groups, out, g)
-        error = (D @ H).mul_(D).sum(-1).T  # (out, n_groups), or one for the tensor
-        error = error.reshape(*top.shape, -1).sum(-1)
+        error = (D @ H).mul_(D).sum(-1).T  # (out, n_groups)
+        error = error.reshape(*top.shape, -1).sum(-1)  # per tensor: one sum for all
         best = torch.where(error < least, top * ratio, best)
         least = torch.minimum(error, least)
-    return rounded(best)
+    return cut_at(best)

@@ -1,4 +1,4 @@
-"""Formats by name: a grid, for how many weights a scale serves, how the scale is kept.
+"""Formats by name: a grid, how many weights share a scale, how the scale is kept.
 
     name               codes           a scale for   kept in     bits per weight
     int4               0 … 15 − zero   128           fp16        4 + 20 / 128   4.156
@@ -9,15 +9,15 @@
     MXFP4              FP4             32            E8M0        4 + 8 / 32     4.25
     NVFP4              FP4             16            E4M3        4 + 8 / 16     4.5
 
-A name is three decisions at once, so two names cannot tell which decision made a
-difference. `Format` keeps them apart: take one, change one field, compare. And a format
-with shorter groups is better and dearer, so `fit` asks what each would be at *one*
-price: the shortest groups that so many bits per weight pay for. MXFP4's and NVFP4's
-groups are part of their definition (hardware is built for them) and stay.
+A name stands for three decisions, so comparing two names does not show which decision
+made the difference. `Format` keeps them apart: take one, change one field, compare. And
+a format with shorter groups is better and dearer, so `fit` asks what each would be at
+*one* price: the shortest groups that a number of bits per weight pays for. The groups
+of MXFP4 and NVFP4 are part of their definition (hardware is built for them) and stay.
 
-`compare` measures many formats on the same matrices. Errors are shares of the weights'
-power, Σ (W_hat − W)² / Σ W². They say what rounding did to the weights; what it did to
-a model says only the model.
+`at_equal_bits` measures many formats on the same matrices. Errors are shares of the
+weights' power, Σ (W_hat − W)² / Σ W². They say what rounding did to the weights; what
+it did to a model, only the model can say.
 
 Sources: int4 and its symmetric form as in GPTQ's code and compressed-tensors; NF4,
 double: QLoRA (Dettmers et al. 2023, section 3); MXFP4: OCP Microscaling Formats v1.0;
@@ -51,9 +51,9 @@ SCALE_BITS = {"fp32": 32, "fp16": 16, "E8M0": 8, "E4M3": 8, "double": 8 + 32 / B
 class Format:
     """One way to store a matrix.
 
-    grid: which codes there are. g: weights that share a scale. scale: how it is kept, a
-    name of SCALE_BITS. fixed: g belongs to the definition, and `fit` leaves it.
-    Raises ValueError if scale is no such name.
+    grid: which codes there are. g: how many weights share a scale. scale: how it is
+    kept, a name in SCALE_BITS. fixed: True if g belongs to the definition, so that
+    `fit` leaves it. Raises ValueError if scale is no such name.
 
     >>> nf4 = Format(NF4, 64, "double")
     >>> round(nf4.bits_per_weight, 3), replace(nf4, scale="fp16").bits_per_weight
@@ -73,52 +73,57 @@ class Format:
 
     @property
     def group_bits(self) -> float:
-        """Bits that a group stores beside its codes: the scale, and a zero if any."""
+        """Bits that a group stores besides its codes: the scale, and a zero if any."""
         return SCALE_BITS[self.scale] + (self.grid.bits if self.grid.has_zeros else 0)
 
     @property
     def bits_per_weight(self) -> float:
-        """True bits of a weight in a large matrix: what is stored once per matrix (four
-        bytes at most) is left out, padding too. `QuantizedTensor` counts both.
+        """True bits of a weight in a large matrix. Padding, and what is stored once per
+        matrix (four bytes at most), are left out; `QuantizedTensor` counts both.
         """
         return self.grid.bits + self.group_bits / self.g
 
     def fit(self, budget: float, width: int) -> Format:
-        """The same with the shortest groups that `budget` bits per weight pay for, and
-        that divide rows of `width` weights. A fixed format stays as it is.
+        """The same format with the shortest groups that divide rows of `width` weights
+        and that `budget` bits per weight pay for. A fixed format stays as it is.
 
-        Raises ValueError if the budget is too small for any.
+        Raises ValueError if the budget is too small for any groups.
 
         >>> Format(zero_point(4), 128).fit(4.5, width=640).g
         40
         """
-        sizes = [self.g] if self.fixed else [g for g in _divisors(width) if g > 1]
-        for g in sizes:
-            if (made := replace(self, g=g)).bits_per_weight <= budget:
-                return made
-        least = replace(self, g=sizes[-1]).bits_per_weight
+        divisors = [g for g in range(2, width + 1) if width % g == 0] or [1]
+        for g in [self.g] if self.fixed else divisors:
+            fitted = replace(self, g=g)
+            if fitted.bits_per_weight <= budget:
+                return fitted
         raise ValueError(
-            f"budget {budget:g} is too small: this format takes {least:.4g} bits per "
-            f"weight in groups of {sizes[-1]}"
+            f"budget {budget:g} is too small: this format takes "
+            f"{fitted.bits_per_weight:.4g} bits per weight in groups of {g}"
         )
 
     def quantize(
         self, W: Float[Tensor, "out in"], clip: Clip = None
     ) -> QuantizedTensor:
         """W rounded to nearest in this format. Raises as `quantize_rtn` does."""
-        how = scale_type(self.scale, W, self.grid)
-        return quantize_rtn(W, self.grid, per_group(self.g), clip=clip, scale_dtype=how)
-
-
-def _divisors(n: int) -> list[int]:
-    return [d for d in range(1, n + 1) if n % d == 0]
+        options = {"clip": clip, "scale_dtype": scale_type(self.scale, W, self.grid)}
+        return quantize_rtn(W, self.grid, per_group(self.g), **options)
 
 
 def scale_type(name: str, W: Float[Tensor, "out in"], grid: Grid) -> ScaleType:
-    """What `rtn` calls `scale_dtype`, by its name. E4M3 looks at W for its fp32."""
-    kinds = {"fp32": torch.float32, "fp16": torch.float16, "E8M0": E8M0.store}
-    kinds |= {"double": DoubleQuantized.store}
-    return E4M3.of(W, grid) if name == "E4M3" else kinds[name]
+    """The `scale_dtype` for `quantize_rtn`, by its name in SCALE_BITS.
+
+    W: E4M3 takes its one fp32 from it.
+    """
+    if name == "E4M3":
+        return E4M3.of(W, grid)
+    types = {
+        "fp32": torch.float32,
+        "fp16": torch.float16,
+        "E8M0": E8M0.store,
+        "double": DoubleQuantized.store,
+    }
+    return types[name]
 
 
 BY_NAME = {
@@ -135,8 +140,8 @@ BY_NAME = {
 class Score(NamedTuple):
     """What a format costs on some matrices, and what it loses.
 
-    bits_per_weight: all counted, as it would lie on disk. error: the share of the
-    weights' power, Σ (W_hat − W)² / Σ W². form: the format that was measured.
+    bits_per_weight: everything counted, as on disk. error: the share of the weights'
+    power, Σ (W_hat − W)² / Σ W². form: the format that was measured.
     """
 
     bits_per_weight: float
@@ -147,16 +152,20 @@ class Score(NamedTuple):
 def score(
     matrices: Iterable[Float[Tensor, "_ _"]], form: Format, clip: Clip = None
 ) -> Score:
-    """One format on all matrices together."""
+    """The `Score` of one format on all matrices together.
+
+    Raises ValueError if all weights are 0.
+    """
     stored, weights, error, power = 0, 0, 0.0, 0.0
     for W in matrices:
-        made = form.quantize(W, clip)
-        stored, weights = stored + made.nbytes, weights + W.numel()
-        W_hat = made.dequantize(torch.float32)
+        quantized = form.quantize(W, clip)
+        stored += quantized.nbytes
+        weights += W.numel()
+        W_hat = quantized.dequantize(torch.float32)
         error += (W_hat - W).double().square().sum().item()
         power += W.double().square().sum().item()
     if not power:
-        raise ValueError("matrices hold no weight but 0; give some that have others")
+        raise ValueError("matrices hold only zeros; give some with other weights")
     return Score(8 * stored / weights, error / power, form)
 
 
@@ -166,11 +175,11 @@ def at_equal_bits(
     forms: Mapping[str, Format] = BY_NAME,
     clip: Clip = None,
 ) -> dict[str, Score]:
-    """Every format at one price: each with the shortest groups that `budget` bits per
-    weight pay for, on the same matrices. Formats that cost more are left out.
+    """Every format at one price, measured on the same matrices: each with the shortest
+    groups that `budget` bits per weight pay for. Formats that cost more are left out.
 
-    Groups divide the rows of all matrices. Where matrices are so small that what is
-    stored once matters, the score is a little above the budget, and says how much.
+    Groups divide the rows of all matrices. In small matrices, what is stored once per
+    matrix puts the score's bits a little above the budget.
 
     >>> W = torch.randn(64, 640, generator=torch.Generator().manual_seed(0))
     >>> {name: s.form.g for name, s in at_equal_bits([W], 4.25).items()}

@@ -1,4 +1,4 @@
-"""Which values should a codebook hold? What its codes are used for, and the best ones.
+"""Which values should a codebook hold? How codes are used, and the best levels.
 
     places(W, q)        where each weight lies on its ruler: −1 its low end, 1 its high
     usage(q)            how often each code stands in a quantized matrix
@@ -6,12 +6,12 @@
     error_by_code(W, q) which codes the squared error comes from
     lloyd(x, levels)    the levels that leave the least squared error of x
 
-Two aims are easily taken for one. A code says most if all its values are used equally
-often: then 4 bits carry 4 bits. But a weight is best kept if levels stand where most
-*squared error* would be, and that is further out than where most weights are. For many
-levels the best have a density in proportion to the cube root of the data's (Panter and
-Dite 1951), the equally used ones to the density itself. NF4 was made for the first aim
-and is judged by the second; blocks with an absmax of their own change both.
+Two aims are easily confused. Codes carry most if all are used equally often: then 4
+bits carry 4 bits. But the error is least if levels stand where most *squared error*
+would be, and that is further out than where most weights are. With many levels, the
+best ones lie as densely as the cube root of the data's density (Panter and Dite 1951),
+the equally used ones as densely as the data. NF4 was made for the first aim and is
+judged by the second; and the absmax of each block changes both.
 
 Nothing here quantizes: `rtn` does, with any grid. Lesson 08.
 """
@@ -24,36 +24,36 @@ from math import log
 import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
+from torch.nn.functional import pad
 
-from minquant.numerics.groups import join, split
-from minquant.numerics.scales import scale_values
+from minquant.numerics.groups import split
+from minquant.numerics.ruler import Ruler
 from minquant.numerics.tensor import QuantizedTensor
 
 
 def places(
     W: Float[Tensor, "out in"], quantized: QuantizedTensor
 ) -> Float[Tensor, "out in"]:
-    """Where each weight lies on its own ruler, −1 being the lowest tick and 1 the
-    highest; beyond them it is clipped. W: what was quantized.
+    """Where each weight lies on its ruler: −1 is the lowest tick, 1 the highest.
 
-    With a grid like NF4 that is W over the absmax of its group, but for the rounding of
-    the scale.
+    Weights beyond them were clipped. W: what was quantized. On a grid like NF4 this is
+    W over the absmax of its group, except that the scale is rounded.
 
     >>> import minquant as mq
     >>> W = torch.tensor([[0.1, -0.2, 0.15, 0.05]])
     >>> places(W, mq.quantize_rtn(W, mq.NF4, scale_dtype=torch.float32))
     tensor([[ 0.5000, -1.0000,  0.7500,  0.2500]])
     """
-    scales = scale_values(quantized.scales)[:, :, None]
-    steps = split(W.detach().float(), quantized.granularity) / scales
-    if quantized.zeros is not None:
-        steps = steps + quantized.zeros[:, :, None]
-    low, high = quantized.grid.levels[0], quantized.grid.levels[-1]
-    return join(2 * (steps - low) / (high - low) - 1, tuple(W.shape))
+    q = quantized
+    ruler = Ruler.of_groups(q.scales, q.zeros, q.grid)
+    groups = split(W.detach().float(), q.granularity)  # (rows, n_groups, g)
+    ends = groups.new_tensor([q.grid.levels[0], q.grid.levels[-1]])
+    low, high = ruler.stretch(ends).split(1, -1)  # each (rows, n_groups, 1)
+    return (2 * (groups - low) / (high - low) - 1).reshape(W.shape)
 
 
 def _numbers(quantized: QuantizedTensor) -> Integer[Tensor, " weights"]:
-    """Each weight's code, counted from the lowest."""
+    """The code of each weight, counted from the grid's lowest."""
     return quantized.codes.flatten().long() - quantized.grid.low
 
 
@@ -61,8 +61,7 @@ def usage(quantized: QuantizedTensor) -> Float[Tensor, " codes"]:
     """The share of the weights that have each code, from the lowest code up.
 
     >>> import minquant as mq
-    >>> q = mq.quantize_rtn(torch.tensor([[-1.0, 0.0, 0.1, 1.0]]), mq.absmax(2))
-    >>> usage(q)
+    >>> usage(mq.quantize_rtn(torch.tensor([[-1.0, 0.0, 0.1, 1.0]]), mq.absmax(2)))
     tensor([0.2500, 0.5000, 0.2500], dtype=torch.float64)
     """
     codes = _numbers(quantized)
@@ -98,36 +97,35 @@ def lloyd(
     *,
     rounds: int = 2000,
 ) -> tuple[float, ...]:
-    """Levels moved until none can be better alone: Lloyd's algorithm (1957, 1982).
+    """Levels moved until no single one can do better: Lloyd's algorithm (1957, 1982).
 
         repeat   every x goes to its nearest level
                  every level goes to the mean of its x      until nothing moves
 
-    levels: where to start, ascending. weights: how much each x counts: (absmax of its
-    group)² makes it the squared error of the weights, x being W over that absmax. A
-    level that has no x stays. Each round lowers the error or ends the search; for the
-    normal the end is the best there is (Max 1960), else it may be a local one.
+    levels: where to start, ascending. weights: how much each x counts. If x is W over
+    the absmax of its group, absmax² makes the error that of W. A level without any x
+    stays. Each round lowers the error or ends the search. For normal numbers the end is
+    the best there is (Max 1960); otherwise it may be a local minimum.
 
     Raises ValueError if levels do not ascend.
 
     >>> lloyd(torch.tensor([0.0, 1.0, 4.0, 6.0]), [0.0, 1.0])
     (0.5, 5.0)
     """
-    now = torch.tensor(levels, dtype=torch.float64)
-    if not (now.diff() > 0).all():
+    old = torch.tensor(levels, dtype=torch.float64)
+    if not (old.diff() > 0).all():
         raise ValueError("levels must ascend; give sorted(set(levels))")
     x, order = x.double().sort()
     w = torch.ones_like(x) if weights is None else weights.double()[order]
-    # sums over all x below: so one round is 15 searches and no walk through the data
+    # running sums: a round looks up the midpoints, and never walks through the data
     sums = torch.stack([w, w * x]).cumsum(1)  # (2, n)
-    sums = torch.nn.functional.pad(sums, (1, 0))  # (2, n + 1)
+    sums = pad(sums, (1, 0))  # (2, n + 1)
     for _ in range(rounds):
-        inner = torch.searchsorted(x, (now[1:] + now[:-1]) / 2, right=True)
-        ends = torch.nn.functional.pad(inner, (1, 0))
-        ends = torch.nn.functional.pad(ends, (0, 1), value=len(x))
+        inner = torch.searchsorted(x, (old[1:] + old[:-1]) / 2, right=True)
+        ends = pad(pad(inner, (1, 0)), (0, 1), value=len(x))  # (levels + 1,)
         count, total = sums[:, ends].diff(dim=1)  # (2, levels)
-        then = torch.where(count > 0, total / count.clamp(min=1e-300), now)
-        if (then - now).abs().max() <= 1e-9 * x.abs().max():
+        new = torch.where(count > 0, total / count.clamp(min=1e-300), old)
+        if (new - old).abs().max() <= 1e-9 * x.abs().max():
             break
-        now = then
-    return tuple(then.tolist())
+        old = new
+    return tuple(new.tolist())

@@ -16,24 +16,26 @@ one row w of W, a change δ of its weights changes the layer's outputs by
 
        H⁻¹ ← H⁻¹ − H⁻¹[:, q] H⁻¹[q, :] / H⁻¹[q, q]
 
-   OBQ takes the cheapest weight of each row first, so each row needs an H⁻¹ of its own.
-   In one order for all rows, say left to right, one H⁻¹ serves them all: O(in³) and not
+   OBQ takes the cheapest weight of each row first, so each row needs its own H⁻¹. In
+   one order for all rows, say left to right, one H⁻¹ serves them all: O(in³) and not
    O(out · in³). That costs little accuracy (GPTQ, step 1; Frantar et al. 2023).
 
-3. No elimination (GPTQ, step 3). The row of H⁻¹ that column j needs at its turn stands
-   ready in a Cholesky factor H⁻¹ = Uᵀ U, U upper triangular:
+3. No elimination (GPTQ, step 3). The row of H⁻¹ that column j needs at its turn can be
+   read from a Cholesky factor H⁻¹ = Uᵀ U, U upper triangular:
 
        H⁻¹[j, j:] after j eliminations  =  U[j, j] · U[j, j:]
 
-4. Lazy batches (GPTQ, step 2). Push errors only to the columns of the same block, and
-   to all those beyond it in one matrix product when the block is done. The sums are the
-   same, and a machine multiplies matrices far faster than it adds outer products.
+4. Lazy batches (GPTQ, step 2). Push errors only to the columns of the same block. When
+   the block is done, push them to all columns beyond it in one matrix product. The sums
+   are the same, and a machine multiplies matrices far faster than it adds outer
+   products.
 
 Papers write w as a column, and H = 2XXᵀ with X (in, n): the 2 cancels in δ. They call
 H⁻¹'s row and entry [H_F⁻¹]_{q,:} and [H_F⁻¹]_{qq}, and e / U[j, j] the error Err.
 
-What is left out: damping, groups with scales of their own time, speed. `gptq.py` has
-them. Here all is float64 if W and H are. Lesson 06 grows these functions one by one.
+What is left out: damping, scales that are fitted when the loop reaches their group,
+speed. `gptq.py` has them. Here all is float64 if W and H are. Lesson 06 builds these
+functions one by one.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -43,7 +45,6 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
-from minquant.numerics.groups import group_shape
 from minquant.numerics.ruler import Ruler
 from minquant.numerics.tensor import QuantizedTensor
 
@@ -51,10 +52,10 @@ from minquant.numerics.tensor import QuantizedTensor
 def obs_step(
     w: Float[Tensor, " in"], H_inv: Float[Tensor, "in in"], q: int, v: float
 ) -> tuple[Float[Tensor, " in"], float]:
-    """Fix weight q at v, move all others as well as they can; returns w and the cost E.
+    """Fix weight q at v and move all others as well as possible: the new w, its cost.
 
-    H_inv is the inverse of H = XᵀX, and E is in the units of ‖Xw‖². Hassibi and Stork
-    1993, for v = 0: there a weight is pruned. Lesson 06.
+    H_inv is the inverse of H = XᵀX, and the cost E is in the units of ‖Xw‖². Hassibi
+    and Stork 1993, for v = 0: there a weight is pruned. Lesson 06.
 
     Two inputs that are nearly the same: what weight 0 loses, weight 1 gains.
 
@@ -65,7 +66,7 @@ def obs_step(
     """
     e, d = w[q] - v, H_inv[q, q]
     moved = w - e / d * H_inv[q]
-    moved[q] = v  # exactly, not but for a rounding
+    moved[q] = v  # exactly, without a rounding error
     return moved, (e * e / d).item()
 
 
@@ -79,15 +80,15 @@ def eliminate(H_inv: Float[Tensor, "in in"], q: int) -> Float[Tensor, "left left
     tensor([[0.2500]])
     """
     left = [i for i in range(len(H_inv)) if i != q]
-    smaller = H_inv - torch.outer(H_inv[:, q], H_inv[q]) / H_inv[q, q]
-    return smaller[left][:, left]
+    eliminated = H_inv - torch.outer(H_inv[:, q], H_inv[q]) / H_inv[q, q]
+    return eliminated[left][:, left]
 
 
 def inverse_cholesky(H: Float[Tensor, "in in"]) -> Float[Tensor, "in in"]:
     """U, upper triangular, with H⁻¹ = Uᵀ U: all that GPTQ needs of H.
 
     As in the paper: invert, then factor. Raises torch.linalg.LinAlgError unless H is
-    positive definite; add to its diagonal first.
+    positive definite; if it is not, add to its diagonal first.
 
     >>> inverse_cholesky(torch.tensor([[0.25, 0.0], [0.0, 1.0]])).abs()
     tensor([[2., 0.],
@@ -98,9 +99,9 @@ def inverse_cholesky(H: Float[Tensor, "in in"]) -> Float[Tensor, "in in"]:
 
 
 def rows_by_elimination(H: Float[Tensor, "in in"]) -> Iterator[Float[Tensor, " left"]]:
-    """For each column j its row of the inverse of H without all columns before j.
+    """For each column j, the first row of the inverse of H[j:, j:].
 
-    The first entry of a row is its diagonal: left = in − j. OBQ's way, O(in³) in all
+    Its first entry is the diagonal, and it has in − j entries. OBQ's way: O(in³) in all
     for one order of columns, but every step rewrites the whole inverse. Lesson 06.
     """
     H_inv = torch.linalg.inv(H)
@@ -110,7 +111,7 @@ def rows_by_elimination(H: Float[Tensor, "in in"]) -> Iterator[Float[Tensor, " l
 
 
 def rows_by_cholesky(H: Float[Tensor, "in in"]) -> Iterator[Float[Tensor, " left"]]:
-    """The same rows, read from a factor that is made once: U[j, j] · U[j, j:].
+    """The same rows, read from a factor that is computed once: U[j, j] · U[j, j:].
 
     GPTQ's step 3, "Cholesky reformulation". Lesson 06.
     """
@@ -121,12 +122,12 @@ def rows_by_cholesky(H: Float[Tensor, "in in"]) -> Iterator[Float[Tensor, " left
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """Where things stand after column j: what is fixed, and what was pushed right."""
+    """The state after column j: what is rounded, and what was pushed to the right."""
 
     column: int
     codes: Integer[Tensor, "out done"]  # of the columns so far, j + 1 of them
-    error: Float[Tensor, " out"]  # e = w_j − ŵ_j, with w_j as it had become
-    pushed: Float[Tensor, "out left"]  # what the columns to the right have moved by
+    error: Float[Tensor, " out"]  # e = w_j − ŵ_j, where w_j has moved already
+    pushed: Float[Tensor, "out left"]  # how far the columns to the right moved
     W: Float[Tensor, "out in"]  # W_hat up to column j, the moved weights beyond
     cost: float  # what fixing column j added to ‖X(W_hat − W)ᵀ‖², summed over rows
 
@@ -136,11 +137,11 @@ def steps(
     rows: Iterable[Float[Tensor, " left"]],
     rulers: Sequence[Ruler],
 ) -> Iterator[Step]:
-    """Round W column by column, push each error onto the rest; yields after each.
+    """Round W column by column and push each error onto the rest: a Step per column.
 
-    rows: those of `rows_by_elimination` (then this is OBQ in a fixed order) or of
-    `rows_by_cholesky` (then it is GPTQ). rulers: one for each column, as
-    `column_rulers` gives them. Each Step holds copies, so it stays as it is. The costs
+    rows: from `rows_by_elimination` (then this is OBQ in a fixed order) or from
+    `rows_by_cholesky` (then it is GPTQ). rulers: one for each column, as from
+    `column_rulers`. Each Step holds copies, so later steps do not change it. The costs
     add up to the layer's error.
     """
     W, done = W.clone(), []
@@ -162,7 +163,7 @@ def lazy_batches(
     rulers: Sequence[Ruler],
     block: int = 128,
 ) -> tuple[Integer[Tensor, "out in"], Float[Tensor, "out in"]]:
-    """GPTQ in blocks of columns: codes and W_hat, those of `steps` but for rounding.
+    """GPTQ in blocks of columns: codes and W_hat, as from `steps` but for rounding.
 
     GPTQ's algorithm 1. Raises ValueError if block < 1. Lesson 06.
     """
@@ -179,16 +180,16 @@ def lazy_batches(
             W[:, j] = W_hat_j
             W[:, j + 1 : b] -= torch.outer(errors[:, j - a], U[j, j + 1 : b])
             done.append(codes)
-        W[:, b:] -= errors @ U[a:b, b:]  # what the block has held back
+        W[:, b:] -= errors @ U[a:b, b:]  # the errors of the whole block
     return torch.stack(done, 1), W
 
 
 def column_rulers(
     quantized: QuantizedTensor, dtype: torch.dtype = torch.float64
 ) -> list[Ruler]:
-    """For each column of a quantized matrix its ruler, with a scale for each row.
+    """The ruler of each column of a quantized matrix, with a scale for each row.
 
-    Give it what RTN made of W: its rulers stay as they are while W moves, as with
+    quantized: W rounded by RTN. Its rulers stay as they are while W moves, as with
     `static_groups` in `quantize_gptq`. dtype: to calculate in, that of W. Lesson 06.
 
     >>> import minquant as mq
@@ -196,7 +197,7 @@ def column_rulers(
     >>> column_rulers(q, torch.float32)[1].round(torch.tensor([3.4]))
     tensor([3.])
     """
-    q, (out, width) = quantized, quantized.codes.shape
-    _, n_groups, _ = group_shape((out, width), q.granularity)
-    by_group = Ruler.by_group(q.scales, q.zeros, q.grid, dtype)
-    return [by_group[j * n_groups // width] for j in range(width)]
+    q, width = quantized, quantized.codes.shape[1]
+    ruler = Ruler.of_groups(q.scales, q.zeros, q.grid, dtype)
+    n_groups = q.scales.shape[1]
+    return [ruler.column(j * n_groups // width) for j in range(width)]

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from minquant.methods.rtn import floats, scale_and_zero
 from minquant.numerics.grids import Grid
-from minquant.numerics.groups import Granularity, join, per_group, split
+from minquant.numerics.groups import Granularity, per_group, split
 from minquant.numerics.ruler import Ruler
 from minquant.numerics.tensor import QuantizedTensor
 
@@ -44,11 +44,11 @@ def quantize_hqq(
 ) -> QuantizedTensor:
     """W on the zero-points that leave the least Σ |W − W_hat|^p; scales as in RTN.
 
-    grid: `zero_point(bits)`. p, beta, rounds: as the module says; the defaults are those
+    grid: `zero_point(bits)`. p, beta, rounds: as in the module; the defaults are those
     of the authors' program. scale_dtype: how scales and zeros are stored.
 
-    Raises ValueError if the grid has no zeros, or p is not between 0 and 1; and as
-    `quantize_rtn` does.
+    Raises ValueError if the grid has no zeros, p is not between 0 and 1, or rounds is
+    negative; and as `quantize_rtn` does.
 
     >>> from minquant.numerics.grids import zero_point
     >>> W = torch.tensor([[0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 2.0]])
@@ -59,21 +59,19 @@ def quantize_hqq(
         raise ValueError(f"grid is {grid.name}, which has no zeros; take zero_point")
     if not 0 < p < 1:
         raise ValueError(f"p is {p}; choose a number between 0 and 1, often 0.7")
+    if rounds < 0:
+        raise ValueError(f"rounds is {rounds}; choose 0 or more, often 20")
     groups = split(floats(W), granularity)  # (rows, n_groups, g)
     scales, _ = scale_and_zero(groups, grid, scale_dtype=scale_dtype)
-    steps = scales.to(groups.dtype)
+    steps = scales.to(groups.dtype)  # how long a step is, (rows, n_groups)
     zeros = (-groups.amin(-1).clamp(max=0) / steps).to(scale_dtype)
-    best, least = zeros, torch.full_like(steps, torch.inf)
     for _ in range(rounds):
         ruler = Ruler.of_groups(scales, zeros, grid, groups.dtype)
         codes = ruler.codes(groups)
         error = groups - ruler.values(codes)
-        loss = error.abs().pow(p).sum(-1)
-        best, least = torch.where(loss < least, zeros, best), loss.minimum(least)
-        large = error.sign() * (error.abs() - error.abs().pow(p - 1) / beta).clamp(
-            min=0
-        )
+        size = (error.abs() - error.abs().pow(p - 1) / beta).clamp(min=0)
         beta *= 1.01
-        zeros = (codes - (groups - large) / steps[:, :, None]).mean(-1).to(scale_dtype)
-    codes = Ruler.of_groups(scales, best, grid, groups.dtype).codes(groups)
-    return QuantizedTensor(join(codes, tuple(W.shape)), scales, best, grid, granularity)
+        place = codes - (groups - error.sign() * size) / steps[:, :, None]
+        zeros = place.mean(-1).to(scale_dtype)
+    codes = Ruler.of_groups(scales, zeros, grid, groups.dtype).codes(groups)
+    return QuantizedTensor(codes.reshape(W.shape), scales, zeros, grid, granularity)

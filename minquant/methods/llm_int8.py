@@ -1,39 +1,39 @@
 """LLM.int8(): multiply in 8-bit integers, and keep the few outlier inputs out of it.
 
 Unlike RTN: the inputs are rounded too, so that the product itself is one of integers.
-Each row of X (a token) and each row of W (an output) has a scale of its own, and both
-leave the sum. That is *vector-wise* quantization:
+Each row of X (a token) and each row of W (an output) has its own scale, and both scales
+can be taken out of the sum. That is *vector-wise* quantization:
 
     X ≈ s_x · X_codes        codes −127 … 127, s_x = absmax of the row / 127      (n, 1)
     W ≈ s_w · W_codes                                                           (out, 1)
     Y ≈ s_x · s_wᵀ · (X_codes W_codesᵀ)                  summed in 32-bit integers
 
-One large value makes the steps of its whole token long. In large language models these
-come in few columns of X, the same in all tokens. So take those columns out:
+One large value makes the steps of its whole token long. In large language models such
+values stand in a few columns of X, the same in all tokens. So take those columns out:
 
     outliers = columns of X with any |x| ≥ threshold in this batch; 6 in the paper
     Y ≈ vector-wise(X, W without outliers) + X[:, outliers] W[:, outliers]ᵀ
 
 and multiply them in floats (Dettmers et al. 2022, equation 8). At an infinite threshold
-nothing is taken out; at 0 everything, and that is the float product. (In bitsandbytes 0
-switches the split off: it is our infinity.)
+nothing is taken out. At 0 everything is, which gives the float product. (In
+bitsandbytes 0 switches the split off: it is our infinity.)
 
 Where the paper and its program, bitsandbytes, differ, both are here:
 
-    outlier_weights   the paper keeps these columns of W in 16 bits. Which they are is
-                      known only when X is, so all of W must lie there in 16 bits as
-                      well. bitsandbytes has the codes only, and uses what they stand
-                      for ("int8"): a third of the memory, a larger error
+    outlier_weights   the paper keeps these columns of W in 16 bits. Which columns they
+                      are is known only when X is, so all of W must be kept in 16 bits
+                      as well. bitsandbytes keeps only the codes, and uses the values
+                      they stand for ("int8"): a third of the memory, a larger error
     row_scale         "columns": a row's absmax is over the columns that stay. "values":
-                      over all values below the threshold, as in bitsandbytes, also
-                      those of outlier columns, which then have no part in the product
+                      over all values below the threshold, as in bitsandbytes, also over
+                      those in outlier columns, which the product then leaves out
 
 How it is exact: whole numbers up to 2^24 are exact in float32, so the integer product
 is done by float32 multiplication, 1024 columns at a time (1024 · 127² < 2^24), and the
 parts are added as int32. Graphics cards have instructions for it.
 
 What is left out: zero-point quantization of X; scales of W without its outlier columns
-(its codes are made once, before X is known); and the paper's criteria for an outlier
+(W is rounded once, before X is known); and the paper's criteria for an outlier
 *feature* of a model (25 % of layers, 6 % of tokens), which are for counting. Lesson 05.
 """
 
@@ -44,7 +44,7 @@ import torch
 from jaxtyping import Bool, Float, Int8, Int32
 from torch import Tensor
 
-from minquant.methods.rtn import floats, quantize_rtn
+from minquant.methods.rtn import floats, inputs, quantize_rtn
 from minquant.numerics.grids import absmax
 from minquant.numerics.scales import scale_values
 from minquant.numerics.tensor import QuantizedTensor
@@ -53,14 +53,14 @@ INT8 = absmax(8)
 RowScale: TypeAlias = Literal["columns", "values"]
 OutlierWeights: TypeAlias = torch.dtype | Literal["int8"]
 _EXACT = 1024  # columns whose products float32 adds up without rounding
-_MOST = (2**31 - 1) // 127**2  # columns whose products int32 holds
+_MOST = (2**31 - 1) // 127**2  # columns whose products add up to an int32
 
 
 class Split(NamedTuple):
-    """What a threshold takes out of X, and what that gives.
+    """What a threshold takes out of X, and the error that is left.
 
-    columns, values: shares of the columns that are taken out, and of the values that
-    reach the threshold. error: ‖Y_hat − Y‖ / ‖Y‖.
+    columns: the share of columns taken out. values: the share of values that reach the
+    threshold. error: ‖Y_hat − Y‖ / ‖Y‖.
     """
 
     threshold: float
@@ -70,7 +70,9 @@ class Split(NamedTuple):
 
 
 def quantize_rows(A: Float[Tensor, "rows in"]) -> QuantizedTensor:
-    """X or W in 8 bits, a scale per row: absmax / 127, in fp32. As `quantize_rtn`.
+    """X or W in 8 bits, with a scale per row: absmax / 127, in fp32.
+
+    Raises as `quantize_rtn` does.
 
     >>> quantize_rows(torch.tensor([[-1.27, 0.5], [12.7, 0.3]])).codes
     tensor([[-127,   50],
@@ -101,7 +103,7 @@ def integer_product(
 
 
 def vector_wise(X_q: QuantizedTensor, W_q: QuantizedTensor) -> Float[Tensor, "n out"]:
-    """X Wᵀ of rows in 8 bits, float32: the integer product times both scales.
+    """X Wᵀ from 8-bit rows, float32: the integer product times both scales.
 
     >>> X = torch.tensor([[1.27, 0.5], [0.0, 2.54]])
     >>> vector_wise(quantize_rows(X), quantize_rows(torch.tensor([[12.7, 1.0]])))
@@ -115,14 +117,43 @@ def vector_wise(X_q: QuantizedTensor, W_q: QuantizedTensor) -> Float[Tensor, "n 
 def outlier_columns(
     X: Float[Tensor, "n in"], threshold: float = 6.0
 ) -> Bool[Tensor, " in"]:
-    """True for columns that any row reaches the threshold in: |x| ≥ threshold.
+    """True for columns in which any row reaches the threshold: |x| ≥ threshold.
 
     Raises ValueError if threshold is negative or not a number. Lesson 05.
 
     >>> outlier_columns(torch.tensor([[1.0, 6.0, 0.0], [1.0, 0.0, -9.0]]))
     tensor([False,  True,  True])
     """
-    return (X.abs() >= _checked(threshold)).any(0)
+    if not threshold >= 0:
+        raise ValueError(f"threshold is {threshold}; choose 0 or more, often 6.0")
+    return (X.abs() >= threshold).any(0)
+
+
+def kept_weights(
+    W: Float[Tensor, "out in"], outlier_weights: OutlierWeights
+) -> Float[Tensor, "out in"] | None:
+    """A copy of W to take outlier columns from, or None if only the codes are kept.
+
+    outlier_weights: the dtype of the copy, or "int8" for codes only. Raises ValueError
+    if it is neither, or if that dtype does not hold W.
+
+    >>> kept_weights(torch.ones(1, 2), torch.float16)
+    tensor([[1., 1.]], dtype=torch.float16)
+    """
+    dtype = outlier_weights
+    if dtype == "int8":
+        return None
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise ValueError(
+            f'outlier_weights is {dtype!r}; choose a dtype of floats or "int8"'
+        )
+    kept = W.detach().to(dtype, copy=True)
+    if not kept.isfinite().all():
+        raise ValueError(
+            f"outlier_weights {dtype} does not hold W, which reaches "
+            f"{W.abs().max():.3g}; take torch.bfloat16"
+        )
+    return kept
 
 
 def mixed_product(
@@ -135,23 +166,18 @@ def mixed_product(
 ) -> Float[Tensor, "n out"]:
     """X Wᵀ with outlier columns in floats and all others in 8 bits; in X's dtype.
 
-    W_q: the codes of W, by `quantize_rows`. W: what its outlier columns are taken from;
-    None takes them from the codes. The equation is the module's; lesson 05.
+    W_q: the codes of W, by `quantize_rows`. W: the outlier columns are taken from it,
+    as `kept_weights` returns it; None takes them from the codes. Equation above; lesson
+    05.
 
     Raises ValueError if X does not fit W_q or is not finite, or an option is unknown.
     """
     if row_scale not in ("columns", "values"):
         raise ValueError(f'row_scale is {row_scale!r}; choose "columns" or "values"')
-    if X.shape[1] != W_q.codes.shape[1]:
-        raise ValueError(
-            f"X has shape {tuple(X.shape)}, but W {tuple(W_q.codes.shape)}; give X "
-            "(n, in) and W (out, in)"
-        )
-    if bad := int((~X.isfinite()).sum()):
-        raise ValueError(f"X holds {bad} numbers that are not finite; mend them first")
-    outlier, dtype, X = outlier_columns(X, threshold), X.dtype, floats(X)
-    taken = outlier if row_scale == "columns" else X.abs() >= threshold
-    X_q = quantize_rows(X.masked_fill(taken, 0))
+    outlier, dtype = outlier_columns(X, threshold), X.dtype
+    X = inputs(X, W_q.codes)
+    removed = outlier if row_scale == "columns" else X.abs() >= threshold
+    X_q = quantize_rows(X.masked_fill(removed, 0))
     X_q.codes.masked_fill_(outlier, 0)
     Y = vector_wise(X_q, W_q)
     if outlier.any():
@@ -168,11 +194,11 @@ def llm_int8(
     outlier_weights: OutlierWeights = torch.float16,
     row_scale: RowScale = "columns",
 ) -> Float[Tensor, "n out"]:
-    """`mixed_product` of a matrix that is rounded here, each time anew.
+    """X Wᵀ by LLM.int8(), in X's dtype: rounds W, then takes the `mixed_product`.
 
-    outlier_weights: the dtype that the outlier columns of W are kept in, or "int8" for
-    bitsandbytes' way. Raises ValueError as `mixed_product` and `quantize_rtn` do, or if
-    that dtype does not hold W.
+    outlier_weights: the dtype that outlier columns of W are kept in, or "int8" to take
+    them from the codes, as bitsandbytes does. Raises ValueError as `mixed_product`,
+    `quantize_rtn` and `kept_weights` do.
 
     0.5 beside 127 is rounded to 0, and without it to itself:
 
@@ -180,8 +206,8 @@ def llm_int8(
     >>> llm_int8(X, W, threshold=torch.inf), llm_int8(X, W)
     (tensor([[63.5000]]), tensor([[63.7500]]))
     """
-    kept = _kept(W, outlier_weights)
-    return mixed_product(X, quantize_rows(W), kept, threshold, row_scale=row_scale)
+    W_q, kept = quantize_rows(W), kept_weights(W, outlier_weights)
+    return mixed_product(X, W_q, kept, threshold, row_scale=row_scale)
 
 
 def sweep(
@@ -201,39 +227,14 @@ def sweep(
     6.0 50% 0.0000
     inf 0% 0.0039
     """
-    W_q, kept = quantize_rows(W), _kept(W, outlier_weights)
-    Y = floats(X) @ floats(W).to(floats(X)).T
-    made = []
+    W_q, kept = quantize_rows(W), kept_weights(W, outlier_weights)
+    X_work = inputs(X, W)
+    Y = X_work @ floats(W).to(X_work).T
+    splits = []
     for threshold in thresholds:
         Y_hat = mixed_product(X, W_q, kept, threshold, row_scale=row_scale)
         columns = outlier_columns(X, threshold).float().mean().item()
         values = (X.abs() >= threshold).float().mean().item()
         error = ((Y_hat - Y).norm() / Y.norm()).item()
-        made.append(Split(threshold, columns, values, error))
-    return made
-
-
-def _checked(threshold: float) -> float:
-    """The threshold, or ValueError for what is none."""
-    if not threshold >= 0:
-        raise ValueError(f"threshold is {threshold}; choose 0 or more, often 6.0")
-    return threshold
-
-
-def _kept(
-    W: Float[Tensor, "out in"], how: OutlierWeights
-) -> Float[Tensor, "out in"] | None:
-    """W as outlier columns are kept, or None where there are codes only."""
-    if how == "int8":
-        return None
-    if not isinstance(how, torch.dtype) or not how.is_floating_point:
-        raise ValueError(
-            f'outlier_weights is {how!r}; choose a dtype of floats or "int8"'
-        )
-    kept = W.detach().to(how)
-    if kept.isinf().any() and W.isfinite().all():
-        raise ValueError(
-            f"outlier_weights {how} does not hold W, which reaches "
-            f"{W.abs().max():.3g}; take torch.bfloat16"
-        )
-    return kept
+        splits.append(Split(threshold, columns, values, error))
+    return splits

@@ -5,43 +5,50 @@
     codes = clamp(round(W / scale) + zero)                  what is stored
     W_hat = (codes − zero) · scale                          what comes back
 
-Rounding errs by at most half a step. Everything else costs a little more, and has its
-line in the bound that the tests hold:
+Rounding errs by at most half a step. Three more things cost a little, and each has its
+place in the bound that the tests check:
 
     the stored scale is rounded     the last tick moves by reach · |scale − ideal|
     the zero is rounded             both ends move by up to half a step
     clipping                        weights beyond the ends come back as the end
 
-Codes are computed against the scale *as stored*, so nothing is lost twice. An fp16
-scale is right to 1 part in 2048: good to about 11 bits, so give wider grids
+Codes are computed against the scale *as stored*, so both directions use the same ruler.
+An fp16 scale is right to 1 part in 2048: good to about 11 bits, so give wider grids
 `scale_dtype=torch.float32`. All arithmetic is in float32, for float64 in float64.
 
 `clip="mse"` looks for a shorter ruler: it shrinks both ends in steps of 2 % down to a
-fifth and keeps, for each group, what gives the least squared error. Few large weights
-are cut so that all others get finer steps. The whole ruler is among the candidates, so
-it is never worse than no clipping; at 2 bits it helps much, at 8 bits hardly.
+fifth and keeps, for each group, the ends with the least squared error. A few large
+weights are cut so that all others get finer steps. The whole ruler is one of the
+candidates, so clipping is never worse than none; it helps much at 2 bits, and hardly at
+8.
 
-Every other method of the package adds one idea to this file. What it leaves out is
-their subject: that inputs differ (AWQ), and that errors can make up for each other
-(GPTQ). Notebook 02 derives it for one row, notebook 03 for many rulers and clipping.
+Every other method of the package adds one idea to this file. It leaves out two things
+that they add: inputs differ (AWQ), and errors can make up for each other (GPTQ). Lesson
+02 derives it for one row, lesson 03 for many rulers and clipping.
 """
 
+from dataclasses import replace
 from typing import Literal, TypeAlias
 
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from minquant.numerics.grids import Grid, round_to_codes
-from minquant.numerics.groups import PER_CHANNEL, Granularity, join, split
-from minquant.numerics.ruler import Ruler, work_dtype
-from minquant.numerics.scales import Scales, ScaleType, put, scale_values, store
+from minquant.numerics.groups import PER_CHANNEL, Granularity, split
+from minquant.numerics.ruler import Ruler, Zeros, work_dtype
+from minquant.numerics.scales import (
+    Scales,
+    ScaleType,
+    scale_values,
+    store,
+    store_unchecked,
+)
 from minquant.numerics.tensor import QuantizedTensor, check_rulers
 
 Clip: TypeAlias = Literal["mse"] | None
-Zeros: TypeAlias = Integer[Tensor, "rows n_groups"] | None
 CLIP_RATIOS = tuple(1 - i / 50 for i in range(41))  # 1.00, 0.98, … 0.20
-_CHUNK = 2**17  # weights searched at once
+_CHUNK = 2**17  # weights that the search takes at a time: they stay in the cache
 
 
 def quantize_rtn(
@@ -62,17 +69,14 @@ def quantize_rtn(
     meta device or not finite, if the groups do not divide it, or if a scale overflows
     or rounds to 0 in `scale_dtype`.
 
-    >>> from minquant.numerics.grids import absmax
-    >>> q = quantize_rtn(torch.tensor([[-0.7, 0.1, 0.26, 0.35]]), absmax(4))
-    >>> q.codes
+    >>> import minquant as mq
+    >>> mq.quantize_rtn(torch.tensor([[-0.7, 0.1, 0.26, 0.35]]), mq.absmax(4)).codes
     tensor([[-7,  1,  3,  4]], dtype=torch.int8)
     """
-    groups = split(floats(W), granularity)  # (rows, n_groups, g)
-    scales, zeros = scale_and_zero(groups, grid, clip=clip, scale_dtype=scale_dtype)
-    codes = Ruler.of_groups(scales, zeros, grid, groups.dtype).codes(groups)
-    return QuantizedTensor(
-        join(codes, tuple(W.shape)), scales, zeros, grid, granularity
-    )
+    W = floats(W)
+    options = {"clip": clip, "scale_dtype": scale_dtype}
+    scales, zeros = scale_and_zero(split(W, granularity), grid, **options)
+    return quantize_with(W, scales, zeros, grid, granularity)
 
 
 def quantize_with(
@@ -82,10 +86,10 @@ def quantize_with(
     grid: Grid,
     granularity: Granularity,
 ) -> QuantizedTensor:
-    """W rounded to nearest with rulers that are given: stored scales, integer zeros.
+    """W rounded to nearest with given rulers: scales and zeros as stored.
 
-    Raises as `quantize` does, and ValueError if scales or zeros do not fit W's groups
-    or the grid, or a scale is not a positive number.
+    Raises as `quantize_rtn` does, and ValueError if scales or zeros do not fit W's
+    groups or the grid, or a scale is not a positive number.
     """
     groups = split(floats(W), granularity)  # (rows, n_groups, g)
     check_rulers(tuple(W.shape), scales, zeros, grid, granularity)
@@ -96,9 +100,7 @@ def quantize_with(
             "finite; take them from scale_and_zero"
         )
     codes = Ruler.of_groups(scales, zeros, grid, groups.dtype).codes(groups)
-    return QuantizedTensor(
-        join(codes, tuple(W.shape)), scales, zeros, grid, granularity
-    )
+    return QuantizedTensor(codes.reshape(W.shape), scales, zeros, grid, granularity)
 
 
 def fake_quantize(
@@ -109,9 +111,33 @@ def fake_quantize(
     clip: Clip = None,
     scale_dtype: ScaleType = torch.float16,
 ) -> Float[Tensor, "out in"]:
-    """W to codes and back, in W's dtype: what a model computes with. As `quantize`."""
-    made = quantize_rtn(W, grid, granularity, clip=clip, scale_dtype=scale_dtype)
-    return made.dequantize(W.dtype)
+    """W to codes and back, in W's dtype: what a model then computes with.
+
+    Arguments and errors are those of `quantize_rtn`.
+    """
+    quantized = quantize_rtn(W, grid, granularity, clip=clip, scale_dtype=scale_dtype)
+    return quantized.dequantize(W.dtype)
+
+
+def quantize_scaled(
+    W: Float[Tensor, "out in"],
+    s: Float[Tensor, " in"],
+    grid: Grid,
+    granularity: Granularity = PER_CHANNEL,
+    scale_dtype: ScaleType = torch.float16,
+) -> QuantizedTensor:
+    """RTN of W · s, with s as its `input_scales`: how AWQ and SmoothQuant round.
+
+    With s of ones it is RTN bit for bit.
+
+    >>> import minquant as mq
+    >>> W, s = torch.tensor([[7.0, 0.4]]), torch.tensor([1.0, 8.0])
+    >>> quantize_scaled(W, s, mq.absmax(4)).dequantize()
+    tensor([[7.0000, 0.3750]])
+    """
+    W = floats(W)
+    quantized = quantize_rtn(W * s.to(W), grid, granularity, scale_dtype=scale_dtype)
+    return replace(quantized, input_scales=s)
 
 
 def scale_and_zero(
@@ -124,12 +150,12 @@ def scale_and_zero(
     """The ruler of each group: its scale as stored, and its zero where the grid has
     one, an integer in the grid's range.
 
-    groups: weights as `groups.split` cuts them, or any (rows, n_groups, g). The order
-    of groups and rows does not matter, so methods may ask for one group at a time.
-    Raises ValueError as `quantize` does, or if clip is neither None nor "mse".
+    groups: weights as `groups.split` cuts them, or any (rows, n_groups, g). Each group
+    is fitted by itself, so a method may ask for one group at a time.
+    Raises ValueError as `quantize_rtn` does, or if clip is neither None nor "mse".
 
-    >>> from minquant.numerics.grids import zero_point
-    >>> scale_and_zero(torch.tensor([[[-0.5, 0.1, 1.0]]]), zero_point(2))
+    >>> import minquant as mq
+    >>> scale_and_zero(torch.tensor([[[-0.5, 0.1, 1.0]]]), mq.zero_point(2))
     (tensor([[0.5000]], dtype=torch.float16), tensor([[1]], dtype=torch.uint8))
     """
     if clip not in (None, "mse"):
@@ -138,13 +164,13 @@ def scale_and_zero(
     low, high = _ends(groups, grid)
     scales = store(_step(low, high, grid), scale_dtype, grid)
     if clip:
-        low, high = _least_error(groups, grid, scale_dtype, low, high)
+        low, high = _best_ends(groups, grid, scale_dtype, low, high)
         scales = store(_step(low, high, grid), scale_dtype, grid)
     return scales, _zeros(low, scales, grid)
 
 
 def _ends(groups: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
-    """The weights that the ruler's ends are laid on, each (rows, n_groups)."""
+    """Where the ends of the ruler go, without clipping; each (rows, n_groups)."""
     if grid.fit == "range":  # the range always contains 0
         return groups.amin(-1).clamp(max=0), groups.amax(-1).clamp(min=0)
     sizes = groups.abs()
@@ -158,64 +184,89 @@ def _step(low: Tensor, high: Tensor, grid: Grid) -> Float[Tensor, "rows n_groups
 
 
 def _zeros(low: Tensor, scales: Scales, grid: Grid) -> Zeros:
-    """The code that stands for 0, so that `low` is code 0; None on other grids."""
+    """The code that stands for 0 if `low` gets code 0; None on a grid without zeros."""
     if not grid.has_zeros:
         return None
     return round_to_codes(-low / scale_values(scales).to(low.dtype), grid)
 
 
-def _least_error(
+def _best_ends(
     groups: Tensor, grid: Grid, scale_dtype: ScaleType, low: Tensor, high: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """For each group the ends with the least squared error: those given, or a share of
-    the extremes. Some rows at once, so that they stay in the cache."""
+    """The ends with the least squared error in each group, searched a few rows at a
+    time: the ends without clipping, or a share of the group's extremes.
+    """
     rows = max(1, _CHUNK // groups[0].numel())
-    parts = (t.split(rows) for t in (groups, low, high))
-    found = [_search(*part, grid, scale_dtype) for part in zip(*parts, strict=True)]
-    return torch.cat([low for low, _ in found]), torch.cat([high for _, high in found])
+    parts = zip(groups.split(rows), low.split(rows), high.split(rows), strict=True)
+    ends = [_search(*part, grid, scale_dtype) for part in parts]
+    return torch.cat([low for low, _ in ends]), torch.cat([high for _, high in ends])
 
 
 def _search(
     groups: Tensor, low: Tensor, high: Tensor, grid: Grid, scale_dtype: ScaleType
 ) -> tuple[Tensor, Tensor]:
-    """`_least_error` of a few rows: one ratio after the other, all groups at once."""
+    """`_best_ends` of a few rows: one ratio after the other, for all their groups."""
     if grid.fit == "absmean":
         top = groups.abs().amax(-1)
         trials = [(low, high)] + [(-top * ratio, top * ratio) for ratio in CLIP_RATIOS]
     else:
         trials = [(low * ratio, high * ratio) for ratio in CLIP_RATIOS]
     least = torch.full_like(low, torch.inf, dtype=torch.float64)
-    for ends in trials:
-        scales = put(_step(*ends, grid), scale_dtype, grid)
-        zeros = _zeros(ends[0], scales, grid)
+    for trial_low, trial_high in trials:
+        step = _step(trial_low, trial_high, grid)
+        scales = store_unchecked(step, scale_dtype, grid)
+        zeros = _zeros(trial_low, scales, grid)
         ruler = Ruler.of_groups(scales, zeros, grid, groups.dtype)
         error = (ruler.round(groups) - groups).square().sum(-1, dtype=torch.float64)
         is_ruler = ruler.scale[:, :, 0] > 0  # a scale may have been rounded to 0
         better = (error < least) & is_ruler
         least = torch.where(better, error, least)
-        low = torch.where(better, ends[0], low)
-        high = torch.where(better, ends[1], high)
+        low = torch.where(better, trial_low, low)
+        high = torch.where(better, trial_high, high)
     return low, high
 
 
-def floats(W: Float[Tensor, "out in"]) -> Float[Tensor, "out in"]:
-    """W as every method calculates with it: detached, in float32 (float64 stays).
+def floats(W: Float[Tensor, "out in"], name: str = "W") -> Float[Tensor, "out in"]:
+    """A matrix as every method calculates with it: detached, float32 (float64 stays).
 
-    Raises TypeError or ValueError, with the mend, for what no ruler fits.
+    name: what error messages call it. Raises TypeError if it holds no floats;
+    ValueError if it is no matrix, empty, on the meta device, or not finite.
     """
     if not W.is_floating_point():
-        raise TypeError(f"W has dtype {W.dtype}; give floats, such as W.float()")
+        raise TypeError(f"{name} has dtype {W.dtype}; give floats, such as W.float()")
     if W.ndim != 2:
-        raise ValueError(f"W has shape {tuple(W.shape)}; give one matrix (out, in)")
-    if not W.numel():
-        raise ValueError(f"W has shape {tuple(W.shape)}; give at least one weight")
-    if W.is_meta:
-        raise ValueError("W is on the meta device and has no values; load it first")
-    W = W.detach()
-    if not (fine := W.isfinite()).all():
-        nans, first = int(W.isnan().sum()), (~fine).nonzero()[0].tolist()
         raise ValueError(
-            f"W holds {nans} NaN and {int((~fine).sum()) - nans} infinite of "
-            f"{W.numel()} weights, the first at {first}; mend them before quantizing"
+            f"{name} has shape {tuple(W.shape)}; give one matrix (out, in)"
+        )
+    if not W.numel():
+        raise ValueError(f"{name} has shape {tuple(W.shape)}; give at least one number")
+    if W.is_meta:
+        raise ValueError(
+            f"{name} is on the meta device and has no values; load it first"
+        )
+    W = W.detach()
+    finite = W.isfinite()
+    if not finite.all():
+        nans, first = int(W.isnan().sum()), (~finite).nonzero()[0].tolist()
+        raise ValueError(
+            f"{name} holds {nans} NaN and {int((~finite).sum()) - nans} infinite of "
+            f"{W.numel()} numbers, the first at {first}; replace them before quantizing"
         )
     return W.to(work_dtype(W.dtype))
+
+
+def inputs(
+    X: Float[Tensor, "n cols"], *Ws: Shaped[Tensor, "_ in"]
+) -> Float[Tensor, "n in"]:
+    """X as every method calculates with it; like `floats`.
+
+    Ws: the matrices that read X. Raises ValueError if they do not fit X, or if X is
+    empty or not finite.
+    """
+    widths = sorted({W.shape[1] for W in Ws})
+    if X.ndim != 2 or widths != [X.shape[1]]:
+        raise ValueError(
+            f"X has shape {tuple(X.shape)}, but W {' or '.join(map(str, widths))} "
+            "columns; give X (n, in), a row for each token, and W (out, in)"
+        )
+    return floats(X, "X")

@@ -1,14 +1,14 @@
 """SmoothQuant: move the outliers of X into W, where they hurt less.
 
-Unlike RTN: the inputs are to be rounded too, and a few columns of X are so large that a
-scale for a row of X, or for all of it, leaves nothing for the others. LLM.int8() takes
-those columns out of the integer product. SmoothQuant keeps them in, divided:
+Unlike RTN: the inputs are rounded too, and a few columns of X are so large that a scale
+for a row of X, or for all of it, leaves nothing for the others. LLM.int8() takes those
+columns out of the integer product. SmoothQuant keeps them in, but divides them:
 
     Y = X Wᵀ = (X / s) · (W · s)ᵀ        column j of X over s_j, column j of W times s_j
 
     s_j = max |X[:, j]|^α / max |W[:, j]|^(1 − α)                0 ≤ α ≤ 1
 
-(Xiao et al. 2023, equations 3 and 4; their W is Wᵀ here.) This changes no output, and
+(Xiao et al. 2023, equations 3 and 4; their W is Wᵀ here.) This changes no output, but
 all rounding errors. α, the migration strength, says how much of the trouble moves:
 
     α = 0      every column of W · s has the largest |w| 1: all is left to X
@@ -16,20 +16,20 @@ all rounding errors. α, the migration strength, says how much of the trouble mo
     α = 1      every column of X / s has the largest |x| 1: all is moved to W
 
 Steps: find max |X[:, j]| on calibration text, and max |W[:, j]| over all matrices that
-read X. Multiply W by s and round it as RTN does. What makes X is divided by s once and
-for all, mostly a norm's weights; until a model does that, s travels with the codes as
-`input_scales`, and `dequantize()` gives W_hat in W's own coordinates. Only the
-proportions of s matter: rounding does not care for a common factor.
+read X. Multiply W by s and round it as RTN does. Whatever makes X, mostly a norm, has
+its weights divided by s once and for all; until a model does that, s travels with the
+codes as `input_scales`, and `dequantize()` gives W_hat in W's own coordinates. Only the
+proportions of s matter: a common factor changes no rounding.
 
-An input that is never seen gets the smallest s of the others, and one without weights
-the largest: so they disturb no ruler.
+An input that calibration never saw gets the smallest s of the others, and one without
+weights the largest: so they disturb no ruler.
 
 Compare AWQ, which also scales columns: it rounds W alone, wants the important columns
 *large*, and searches for the strength. Here X is rounded as well, and wants them small.
 
-What is left out: folding s into the layer before (floor 8 knows models), and scales of
-X that are fixed on calibration text (the paper's O3); here they come from X itself, per
-tensor or per token. Lesson 05.
+What is left out: folding s into the layer before (`models/folds` does it), and scales
+of X that are fixed on calibration text (the paper's O3); here they come from X itself,
+per tensor or per token. Lesson 05.
 """
 
 from collections.abc import Sequence
@@ -40,10 +40,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from minquant.methods.rtn import fake_quantize, floats, quantize_rtn
+from minquant.methods.rtn import fake_quantize, floats, inputs, quantize_scaled
 from minquant.numerics.grids import Grid, absmax
 from minquant.numerics.groups import PER_CHANNEL, PER_TENSOR, Granularity
-from minquant.numerics.scales import ScaleType, store
+from minquant.numerics.scales import ScaleType, store_input_scales
 from minquant.numerics.tensor import QuantizedTensor
 
 INT8 = absmax(8)
@@ -76,8 +76,8 @@ def smoothing_scales(
     if not used.any():
         return torch.ones_like(X_top)
     s = X_top.pow(alpha) / W_top.pow(1 - alpha)
-    ends = torch.where(X_top > 0, torch.inf, 0.0)  # for the others
-    return torch.where(used, s, ends).clamp(s[used].min(), s[used].max())
+    unused = torch.where(X_top > 0, torch.inf, 0.0)  # clamped: the largest, smallest s
+    return torch.where(used, s, unused).clamp(s[used].min(), s[used].max())
 
 
 def smooth(
@@ -90,13 +90,6 @@ def smooth(
     (tensor([[2., 1.]]), tensor([[4., 1.]]))
     """
     return X / s.to(X), W * s.to(W)
-
-
-def unsmooth(
-    X_s: Float[Tensor, "n in"], W_s: Float[Tensor, "out in"], s: Float[Tensor, " in"]
-) -> tuple[Float[Tensor, "n in"], Float[Tensor, "out in"]]:
-    """The way back from `smooth`: (X_s · s, W_s / s)."""
-    return X_s * s.to(X_s), W_s / s.to(W_s)
 
 
 def quantize_smooth(
@@ -115,8 +108,8 @@ def quantize_smooth(
     Raises ValueError if X does not fit W or is not finite, if alpha is not between 0
     and 1, or s does not fit into its dtype; and as `quantize_rtn` does.
     """
-    how = {"alpha": alpha, "scale_dtype": scale_dtype}
-    return quantize_smooth_shared([W], X, grid, granularity, **how)[0]
+    options = {"alpha": alpha, "scale_dtype": scale_dtype}
+    return quantize_smooth_shared([W], X, grid, granularity, **options)[0]
 
 
 def quantize_smooth_shared(
@@ -130,12 +123,8 @@ def quantize_smooth_shared(
 ) -> list[QuantizedTensor]:
     """`quantize_smooth` of matrices that read the same X, such as q, k and v: one s."""
     Ws = [floats(W) for W in Ws]
-    s = _stored(scales_of(Ws, X, alpha), grid, scale_dtype)
-    made = []
-    for W in Ws:
-        rounded = quantize_rtn(W * s.to(W), grid, granularity, scale_dtype=scale_dtype)
-        made.append(replace(rounded, input_scales=s))
-    return made
+    s = store_input_scales(scales_of(Ws, X, alpha), scale_dtype, grid)
+    return [quantize_scaled(W, s, grid, granularity, scale_dtype) for W in Ws]
 
 
 def scales_of(
@@ -145,16 +134,7 @@ def scales_of(
 
     Raises ValueError if X does not fit them or is not finite.
     """
-    widths = {W.shape[1] for W in Ws}
-    if widths != {X.shape[1]} or not len(X):
-        raise ValueError(
-            f"X has shape {tuple(X.shape)}, but W {sorted(widths)} columns; give X "
-            "(n, in), a row for each token, and matrices (out, in) that read it"
-        )
-    X_top = X.detach().abs().amax(0).to(Ws[0])
-    if not X_top.isfinite().all():
-        j = int((~X_top.isfinite()).nonzero()[0])
-        raise ValueError(f"X is not finite in column {j}; mend it before smoothing")
+    X_top = inputs(X, *Ws).abs().amax(0).to(Ws[0])
     W_top = torch.stack([W.abs().amax(0) for W in Ws]).amax(0)
     return smoothing_scales(X_top, W_top, alpha)
 
@@ -171,14 +151,8 @@ def smooth_product(
     quantized: W with input scales, as above. X_granularity: PER_TENSOR, or PER_CHANNEL
     for a scale per token. Raises ValueError if X does not fit or is not finite.
     """
-    if X.shape[1] != quantized.codes.shape[1] or not X.isfinite().all():
-        raise ValueError(
-            f"X has shape {tuple(X.shape)} and {int((~X.isfinite()).sum())} numbers "
-            f"that are not finite; W {tuple(quantized.codes.shape)} needs (n, in), all "
-            "of them finite"
-        )
+    X = inputs(X, quantized.codes)
     s, W_s = quantized.input_scales, replace(quantized, input_scales=None)
-    X = floats(X)
     X_s = X if s is None else X / s.to(X)
     X_hat = fake_quantize(X_s, X_grid, X_granularity, scale_dtype=torch.float32)
     return X_hat @ W_s.dequantize(X.dtype).T
@@ -197,28 +171,19 @@ def sweep(
 
     grid: for both. s and scales are fp32, so that nothing else is rounded.
     """
-    X, W = floats(X), floats(W)
-    Y = X @ W.to(X).T
+    X = inputs(X, W)
+    W = floats(W).to(X)
+    Y = X @ W.T
 
     def error(Y_hat: Float[Tensor, "n out"]) -> float:
         """Relative to Y."""
         return ((Y_hat - Y).norm() / Y.norm()).item()
 
-    made = []
+    trials = []
     for alpha in alphas:
-        how = {"alpha": alpha, "scale_dtype": torch.float32}
-        q = quantize_smooth(W, X, grid, granularity, **how)
-        X_s, W_s = smooth(X, W, q.input_scales)
+        X_s, W_s = smooth(X, W, scales_of([W], X, alpha))
         X_hat = fake_quantize(X_s, grid, X_granularity, scale_dtype=torch.float32)
-        both = smooth_product(X, q, X_granularity, X_grid=grid)
-        only = error(X_hat @ W_s.to(X).T), error(X @ q.dequantize(X.dtype).T)
-        made.append(Trial(alpha, error(both), *only))
-    return made
-
-
-def _stored(
-    s: Float[Tensor, " in"], grid: Grid, how: ScaleType
-) -> Float[Tensor, " in"]:
-    """s as it is stored: in scale_dtype, or fp16 where that is shorter or no dtype."""
-    plain = isinstance(how, torch.dtype) and how.itemsize > 1
-    return store(s[None], how if plain else torch.float16, grid)[0]
+        W_hat = fake_quantize(W_s, grid, granularity, scale_dtype=torch.float32)
+        X_only, W_only = error(X_hat @ W_s.T), error(X_s @ W_hat.T)
+        trials.append(Trial(alpha, error(X_hat @ W_hat.T), X_only, W_only))
+    return trials

@@ -1,1 +1,1 @@
-"""Models: whole models. See README.md beside this file."""
+"""Whole models: load, calibrate, quantize, fold, rotate and pack them."""

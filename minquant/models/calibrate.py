@@ -1,7 +1,7 @@
 """What flows into each layer: X or H, block by block, one block in memory at a time.
 
-GPTQ and AWQ judge a matrix by its inputs, and those are known once text has gone
-through all that comes before. So the text walks through the model block by block:
+GPTQ and AWQ judge a matrix by its inputs, and these are known only when text has gone
+through everything before it. So the text walks through the model block by block:
 
     calls  = block_inputs(model, ...)    how the model calls each block: its masks, ...
     hidden = what the first block reads
@@ -9,17 +9,17 @@ through all that comes before. So the text walks through the model block by bloc
         for each group of matrices that share an input:           `sharing`
             run the block on hidden, keep what goes into them     `collect`
             the caller quantizes them and writes W_hat
-        hidden = what the block, now quantized, makes of hidden   `advance`
+        hidden = the output of the block, now quantized           `advance`
 
-Each matrix so meets the inputs that the model quantized so far produces, and can make
-up for its errors (Frantar et al. 2023, section 4). X (n, in) holds a row per token. H =
-XᵀX (in, in) is its sum over tokens of xᵀx, so batches are added and X is never kept:
+So each matrix gets the inputs that the model, as quantized so far, produces, and can
+make up for errors made before it (Frantar et al. 2023, section 4). X (n, in) holds a
+row per token. H = XᵀX (in, in) is the sum of xᵀx over tokens, so batches are added up
+and X is never kept:
 
     H = sum over batches b of  X_bᵀ X_b         in float32, whatever the model's dtype
 
-The price of memory is time: a block runs once per group, though only as far as the
-group. What is left out: blocks that get more from one another than hidden states.
-Lesson 06.
+Saving memory costs time: a block runs once per group, though only as far as the group.
+What is left out: blocks that pass more to each other than hidden states. Lesson 06.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,12 +31,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-Run = Callable[[], Any]
-See = Callable[[str, Tensor], None]
+Run = Callable[[], Any]  # sends all calibration text through one block
+See = Callable[[str, Tensor], None]  # gets the name and the inputs of a layer
 
 
 class Call(NamedTuple):
-    """One batch's call of a block: hidden states (the first block's), and all else."""
+    """How a block is called on one batch: the hidden states, which are kept for the
+    first block only, and all other arguments."""
 
     hidden: Tensor | None
     args: tuple
@@ -50,37 +51,44 @@ def block_inputs(
 ) -> Iterator[list[Call]]:
     """For each block in turn, how the model calls it on each calibration batch.
 
-    Only the first block's calls hold hidden states (batch, time, width); the others'
-    come from `advance`. Masks and positions are each block's own, as Gemma's differ
-    from one to the next. A list of calls is let go of when the next is asked for.
+    Only the first block's calls hold hidden states (batch, time, width); those of the
+    other blocks come from `advance`. Masks and positions are kept for each block, as
+    they differ between blocks in Gemma. A block's calls are freed when the next
+    block's are asked for.
 
-    Raises ValueError if the model is in training mode, or does not hand each block what
-    the one before it made.
+    Raises ValueError if the model is in training mode, or does not call each block
+    exactly once per batch on the output of the block before it.
     """
     if model.training:
         raise ValueError("model is in training mode; call model.eval() first")
     journal = _Journal(len(blocks))
-    device = next(model.parameters()).device
-    body = getattr(model, "base_model", model)  # without lm_head: no logits are needed
-    with journal.kept_on(blocks), torch.no_grad():
-        for ids in calibration:
-            body(input_ids=ids.to(device), use_cache=False)
+    with journal.recording(blocks), torch.no_grad():
+        run_body(model, calibration)
     journal.check(type(model).__name__, len(calibration))
     while journal.calls:
         yield journal.calls.pop(0)
 
 
+def run_body(model: nn.Module, calibration: Sequence[Int[Tensor, "_ _"]]) -> None:
+    """Run all text through the model, so that hooks see it. lm_head is left out: no
+    logits are needed."""
+    device = next(model.parameters()).device
+    body = getattr(model, "base_model", model)
+    for ids in calibration:
+        body(input_ids=ids.to(device), use_cache=False)
+
+
 class _Journal:
-    """Writes down each block's calls, and whether one block feeds the next."""
+    """Records how each block is called, and whether one block feeds the next."""
 
     def __init__(self, blocks: int) -> None:
         self.calls: list[list[Call]] = [[] for _ in range(blocks)]
-        self.broken: list[int] = []
-        self.last: tuple[int, Tensor | None] = -1, None
+        self.broken: list[int] = []  # blocks that did not read the last one's output
+        self.last: tuple[int, Tensor | None] = -1, None  # a block and its output
 
     @contextmanager
-    def kept_on(self, blocks: nn.ModuleList) -> Iterator[None]:
-        """Hooks on all blocks, gone again afterwards, come what may."""
+    def recording(self, blocks: nn.ModuleList) -> Iterator[None]:
+        """While this lasts, hooks on all blocks record their calls."""
         handles = []
         for k, block in enumerate(blocks):
             before, after = partial(self.enter, k), partial(self.leave, k)
@@ -92,27 +100,29 @@ class _Journal:
             yield
 
     def enter(self, k: int, _: nn.Module, args: tuple, kwargs: dict) -> None:
-        """Block k is called: keep all but the hidden states (of the first, all)."""
+        """Block k is called: keep its arguments, hidden states only of the first."""
         kwargs = dict(kwargs)
         hidden, *args = args or [kwargs.pop("hidden_states")]
-        before, made = self.last
-        if k and (before != k - 1 or not _same(hidden, made)):
+        last_block, last_output = self.last
+        if k and (last_block != k - 1 or not _same(hidden, last_output)):
             self.broken.append(k)
         self.calls[k].append(Call(None if k else hidden, tuple(args), kwargs))
 
     def leave(self, k: int, _: nn.Module, args: tuple, output: Any) -> None:
-        """Block k has made these hidden states, which the next should read."""
+        """Block k returns: remember its output, which the next block should read."""
         self.last = k, _states(output)
 
     def check(self, name: str, batches: int) -> None:
-        """Raise ValueError unless each block was called once a batch, on the last's."""
+        """Raise ValueError unless each block was called once per batch, on the output
+        of the block before it."""
         times = [len(calls) for calls in self.calls]
         odd = self.broken or [k for k, n in enumerate(times) if n != batches]
         if odd:
             raise ValueError(
-                f"model {name} calls its decoder layer {odd[0]} otherwise than once on "
-                "what the layer before it made, so they cannot be calibrated one by "
-                "one; take a method that needs no calibration, such as quantize_rtn"
+                f"model {name} does not call its decoder layer {odd[0]} exactly once "
+                "per batch on the output of the layer before it, so its layers cannot "
+                "be calibrated one by one; take a method that needs no calibration, "
+                "such as quantize_rtn"
             )
 
 
@@ -121,7 +131,7 @@ def _same(a: Tensor, b: Tensor) -> bool:
 
 
 def _states(output: Any) -> Tensor:
-    """The hidden states of what a block returns: a tensor, or the first of a tuple."""
+    """The hidden states in what a block returns: a tensor, or the first of a tuple."""
     return output[0] if isinstance(output, tuple) else output
 
 
@@ -131,9 +141,11 @@ def advance(
     calls: Sequence[Call],
     hidden: Sequence[Float[Tensor, "_ _ width"]] | None = None,
 ) -> list[Float[Tensor, "_ _ width"]]:
-    """The hidden states after a block, batch by batch, as the model would call it.
+    """Run a block on every batch, as the model calls it. Returns the hidden states
+    after it, batch by batch.
 
-    hidden: those before it; None for the first block, whose calls hold them.
+    hidden: the hidden states before it; None for the first block, whose calls hold
+    them.
     """
     before = [call.hidden for call in calls] if hidden is None else hidden
     after = []
@@ -144,18 +156,20 @@ def advance(
 
 
 def sharing(layers: Mapping[str, nn.Module], run: Run) -> list[list[str]]:
-    """Names of the layers that read one and the same tensor, in the order of reading.
+    """The names of layers, grouped by the tensor that they read, in the order in which
+    they run.
 
     In a Llama block these are [q, k, v], [o], [gate, up], [down]. `run` sends the
     calibration text through the block.
-    Raises ValueError for a layer that no token reaches.
+
+    Raises ValueError if no token reaches a layer.
     """
     if not layers:
         return []
-    read: dict[str, Tensor] = {}  # held until all are known, so that no id comes twice
+    read: dict[str, Tensor] = {}  # all are kept alive, so no two have the same id()
 
     def see(name: str, states: Tensor) -> None:
-        """Note what a layer reads; when all have read, the text need go no further."""
+        """Note what a layer reads; stop the block when all layers have run."""
         read.setdefault(name, states)
         if len(read) == len(layers):
             raise _Enough
@@ -177,12 +191,12 @@ def sharing(layers: Mapping[str, nn.Module], run: Run) -> list[list[str]]:
 def collect(
     layers: Mapping[str, nn.Module], names: Sequence[str], run: Run, what: str
 ) -> Float[Tensor, "rows in"]:
-    """What the layers `names`, which share an input, are given by all of `run`.
+    """X or H of the layers `names`, which share an input, over all of `run`.
 
     what: 'X', the inputs (n, in) in the model's dtype, a row per token, in the order of
     the batches; or 'H' = XᵀX (in, in) in float32, summed over the batches.
 
-    Raises ValueError if `what` is neither, or inputs are not finite.
+    Raises ValueError if `what` is neither of these, or if inputs are not finite.
     """
     if what not in ("X", "H"):
         raise ValueError(f"what is {what!r}; choose 'X' or 'H'")
@@ -215,7 +229,7 @@ def _add_gram(
 
 
 class _Enough(Exception):
-    """A hook has seen what it was waiting for: the rest of this block can be spared."""
+    """A hook has seen what it was waiting for: the rest of the block need not run."""
 
 
 @contextmanager
@@ -223,7 +237,7 @@ def watching(layers: Mapping[str, nn.Module], see: See) -> Iterator[None]:
     """While this lasts, `see(name, inputs)` is called before each layer runs."""
 
     def hook(name: str, _: nn.Module, args: tuple, kwargs: dict) -> None:
-        """What torch calls, before a layer's forward."""
+        """Torch calls this before a layer's forward."""
         see(name, args[0] if args else kwargs["input"])
 
     handles = [
@@ -236,7 +250,7 @@ def watching(layers: Mapping[str, nn.Module], see: See) -> Iterator[None]:
 
 @contextmanager
 def removing(handles: Sequence[Any]) -> Iterator[None]:
-    """Remove hooks at the end, whether it comes by success, error or interruption."""
+    """Remove hooks at the end, also after an error or an interruption."""
     try:
         yield
     finally:

@@ -1,33 +1,37 @@
 """The KV cache in few bits: keys per channel, values per token, the newest as they are.
 
 A model that writes keeps a key and a value of every token it has read, in every layer
-and head: Llama-2-7B 0.5 MB a token, 2 GB at its 4096. Unlike weights they are made
-while the model runs, one token after the other, and never seen before.
+and head. In Llama-2-7B this is 0.5 MB per token, 2 GB at its 4096 tokens. Unlike
+weights, keys and values are made while the model runs, one token after the other, so
+they cannot be quantized beforehand.
 
     key of head h     K (time, dim)     scores  = q Kᵀ      a sum over dim, per token
     value of head h   V (time, dim)     output  = p V       a sum over time
 
 Which numbers should share a ruler? Keys have a few large channels, the same for all
-tokens: per channel, each has a ruler of its own and spoils no other. Values have none,
-and a token's error is weighed by the attention it gets: per token, one that is hardly
-looked at cannot harm one that is. So (KIVI, Liu et al. 2024, section 3)
+tokens. Per channel, each large channel has a ruler for itself and spoils no other.
+Values have no such channels, and attention weighs the error of a token. Per token, a
+token that gets hardly any attention cannot harm one that gets much. So (KIVI, Liu et
+al. 2024, section 3)
 
     keys     per channel: a ruler for each channel of `group` tokens in a row
-    values   per token: a ruler for each token's head
+    values   per token: a ruler for each head of each token
 
-Keys so need `group` tokens at once, and the newest are looked at most: at least
-`window` stay in full precision, and when there are group more, the oldest are rounded:
+So keys are rounded in groups of `group` tokens. The newest tokens get most attention:
+at least `window` of them stay in full precision, and as soon as there are `group` more,
+the oldest group is rounded:
 
-    0 ──── codes ──── rounded(time) ── window and up to group − 1 more ── time
+    0 ── codes ── rounded_tokens(time) ── window and up to group − 1 more ── time
 
-Rulers are zero-point with fp16 scales; so they hold 0, which KIVI's need not, and a
-channel far from 0 has fewer steps than it would there.
+Rulers are zero-point with fp16 scales. These contain 0, and KIVI's need not, so a
+channel far from 0 gets fewer steps here than with KIVI.
 
-Within `rounding(model, how)` the model's own cache is rounded after each call, so that
-`generate`, `perplexity` and probes work as ever; `weigh` counts the bytes. A call reads
-at most `chunk` tokens, and each chunk finds what came before it rounded. (KIVI reads a
-prompt in full precision first; chunk=None does that.) What is left out: keys before
-their positions are turned in, integer products, and caches that forget. Lesson 11.
+Inside `rounding(model, scheme)` the model's own cache is rounded after each call, so
+`generate`, `perplexity` and probes work as usual; `cache_size` counts the bytes. A call
+reads `chunk` tokens at a time, and each chunk reads a cache that is rounded already.
+(KIVI first reads a prompt in full precision; chunk=None does that.) What is left out:
+keys before their positions are turned in, integer products, and caches that drop
+tokens. Lesson 11.
 """
 
 from collections.abc import Callable, Iterator
@@ -47,16 +51,20 @@ from minquant.numerics.tensor import QuantizedTensor
 
 Axis = Literal["channel", "token"]
 M = TypeVar("M", bound=nn.Module)
-FULL = 16  # bits: left as they are
-WHOLE = "labels", "output_hidden_states", "output_attentions"  # not to be had in chunks
+FULL = 16  # bits: not rounded
+_NOT_IN_CHUNKS = "labels", "output_hidden_states", "output_attentions"
 
 
 @dataclass(frozen=True)
 class Rounding:
-    """How a cache is rounded. key_bits, value_bits: 2 to 8, or 16 for not at all. keys,
-    values: which numbers share a ruler. group: tokens that share one, and that are
-    rounded at once. window: of the newest tokens, so many at least stay as they are.
-    Raises ValueError for what cannot be.
+    """How a cache is rounded.
+
+    key_bits, value_bits: 2 to 8, or 16 for no rounding.
+    keys, values: "channel" or "token", whose numbers share a ruler.
+    group: how many tokens are rounded together; per channel they share a ruler.
+    window: how many of the newest tokens stay in full precision, at least.
+
+    Raises ValueError for other bits or axes, a group below 1, a window below 0.
     """
 
     key_bits: int = 4
@@ -78,10 +86,10 @@ class Rounding:
             seen = f"group is {self.group} and window {self.window}"
             raise ValueError(f"{seen}; choose at least 1 and 0 tokens")
 
-    def rounded(self, time: int) -> int:
-        """How many tokens, the oldest, are in codes when `time` have been read.
+    def rounded_tokens(self, time: int) -> int:
+        """How many tokens, the oldest ones, are codes after `time` tokens were read.
 
-        >>> [Rounding(group=32, window=32).rounded(t) for t in (63, 64, 95, 96)]
+        >>> [Rounding(group=32, window=32).rounded_tokens(t) for t in (63, 64, 95, 96)]
         [0, 32, 32, 64]
         """
         return max(0, time - self.window) // self.group * self.group
@@ -89,7 +97,7 @@ class Rounding:
 
 @dataclass(frozen=True)
 class CacheSize:
-    """Bytes of a cache: codes with scales and zeros, and what stays at 16 bits."""
+    """The bytes of a cache: codes with scales and zeros, and numbers in 16 bits."""
 
     codes: int
     floats: int
@@ -109,10 +117,10 @@ class CacheSize:
 def quantize_states(
     x: Float[Tensor, "batch heads time dim"], bits: int, axis: Axis, group: int
 ) -> QuantizedTensor:
-    """Keys or values as codes. Per channel: rows are the channels of every head, cut
-    into groups of tokens; per token: rows are the tokens of every head, not cut.
+    """Quantize keys or values. Per channel, rows are the channels of all heads, cut
+    into groups of tokens; per token, rows are the tokens of all heads, not cut.
 
-    Raises ValueError if `group` does not divide the time (per channel), or x is not
+    Raises ValueError if `group` does not divide time (per channel), or if x is not
     finite. KIVI, section 3.2; lesson 11.
 
     >>> quantize_states(torch.ones(1, 2, 64, 16), 4, "channel", 32).scales.shape
@@ -124,10 +132,10 @@ def quantize_states(
     return quantize_rtn(x.flatten(0, 2), zero_point(bits), PER_CHANNEL)
 
 
-def states_of(
+def dequantize_states(
     quantized: QuantizedTensor, shape: tuple[int, int, int, int], axis: Axis
 ) -> Float[Tensor, "batch heads time dim"]:
-    """The way back from `quantize_states`; shape: (batch, heads, time, dim)."""
+    """Keys or values from the codes of `quantize_states`, in the shape they had."""
     batch, heads, time, dim = shape
     if axis == "channel":
         return quantized.dequantize().reshape(batch, heads, dim, time).transpose(2, 3)
@@ -135,35 +143,39 @@ def states_of(
 
 
 @contextmanager
-def rounding(model: M, how: Rounding, *, chunk: int | None = 32) -> Iterator[M]:
-    """While this lasts, what the model keeps of old tokens is what codes say.
+def rounding(model: M, scheme: Rounding, *, chunk: int | None = 32) -> Iterator[M]:
+    """While this lasts, the model's cache holds the rounded keys and values of old
+    tokens.
 
-    chunk: tokens that a call reads at once; longer inputs are cut. 1 is as if each were
-    written by the model itself; None reads all at once, and only what comes later finds
-    them rounded. Calls that continue a cache must all stand in one such context. Gives
-    the model, for calls without gradients; its parts, called alone, bypass all this.
+    chunk: how many tokens are read together; longer inputs are cut. 1 reads them as if
+    the model wrote each token itself. None reads the whole input in one piece, and only
+    later calls find it rounded. All calls that continue one cache must be made in the
+    same context. Yields the model, for calls without gradients. Parts of the model that
+    are called directly are not affected.
 
-    Raises ValueError if chunk is below 1; when the model runs, for caches that do not
-    keep all tokens, padding on the left, inputs_embeds, and for labels, hidden states
-    and attentions of what is cut; and for get_decoder().
+    Raises ValueError if chunk is below 1. When the model runs, raises ValueError for a
+    cache that does not keep all tokens, for padding on the left, for inputs_embeds, for
+    get_decoder(), and where an input is cut, for labels, hidden states and attentions.
     """
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk is {chunk}; choose at least 1 token, or None")
-    outer = {n: vars(model)[n] for n in ("forward", "get_decoder") if n in vars(model)}
-    model.forward, model.get_decoder = _in_chunks(model, how, chunk), _bypass
+    replaced = ("forward", "get_decoder")
+    outer = {name: vars(model)[name] for name in replaced if name in vars(model)}
+    model.forward, model.get_decoder = _in_chunks(model, scheme, chunk), _refuse_decoder
     try:
         yield model
     finally:
         del model.forward, model.get_decoder
-        vars(model).update(outer)  # of a rounding around this one
+        vars(model).update(outer)  # those of a rounding around this one
 
 
-def _bypass() -> None:
+def _refuse_decoder() -> None:
     raise ValueError("get_decoder() would bypass kv_cache.rounding; call the model")
 
 
-def _in_chunks(model: nn.Module, how: Rounding, chunk: int | None) -> Callable:
-    """A forward that reads so many tokens at once, and rounds the old ones."""
+def _in_chunks(model: nn.Module, scheme: Rounding, chunk: int | None) -> Callable:
+    """A forward that reads `chunk` tokens at a time, and rounds old tokens after each
+    chunk."""
     forward = model.forward
 
     @wraps(forward)
@@ -171,80 +183,99 @@ def _in_chunks(model: nn.Module, how: Rounding, chunk: int | None) -> Callable:
     def read(input_ids: Any = None, past_key_values: Any = None, **options: Any) -> Any:
         """The model's forward, chunk by chunk; its logits as if it were one call."""
         _check(input_ids, chunk, options, getattr(model, "config", None))
-        kept = options.pop("use_cache", None) is not False
+        returns_cache = options.pop("use_cache", None) is not False
         mask = options.pop("attention_mask", None)
-        places = options.pop("position_ids", None)
-        wanted = options.pop("logits_to_keep", 0)
-        cache, logits, width = past_key_values, [], input_ids.shape[1]
+        positions = options.pop("position_ids", None)
+        logits_to_keep = options.pop("logits_to_keep", 0)
+        cache, logits = past_key_values, []
+        width = input_ids.shape[1]
         before = 0 if cache is None else cache.get_seq_length()
-        for a in range(0, width, chunk or width):
-            b = min(a + (chunk or width), width)
+        step = chunk or width
+        for start in range(0, width, step):
+            end = min(start + step, width)
             if mask is not None:
-                options["attention_mask"] = mask[..., : before + b]
-            if places is not None:
-                options["position_ids"] = places[..., a:b]
-            keep = {"logits_to_keep": min(wanted, b - a), "use_cache": True}
-            out = forward(input_ids[:, a:b], past_key_values=cache, **keep, **options)
+                options["attention_mask"] = mask[..., : before + end]
+            if positions is not None:
+                options["position_ids"] = positions[..., start:end]
+            out = forward(
+                input_ids[:, start:end],
+                past_key_values=cache,
+                logits_to_keep=min(logits_to_keep, end - start),
+                use_cache=True,
+                **options,
+            )
             cache = out.past_key_values
-            _round_(cache, how, before + a, before + b)
+            _round_(cache, scheme, before + start, before + end)
             logits.append(out.logits)
-        out.logits = torch.cat(logits, 1)[:, -wanted:]
-        out.past_key_values = cache if kept else None
+        out.logits = torch.cat(logits, 1)[:, -logits_to_keep:]
+        out.past_key_values = cache if returns_cache else None
         return out
 
     return read
 
 
 def _check(ids: Any, chunk: int | None, options: dict[str, Any], config: Any) -> None:
-    """ValueError for what cannot be read, or not in chunks."""
+    """Raises ValueError for inputs that cannot be read, and for outputs that would be
+    those of one chunk alone."""
     if ids is None or options.get("inputs_embeds") is not None:
         raise ValueError("inputs_embeds cannot be read here; give input_ids alone")
     mask = options.get("attention_mask")
     if getattr(mask, "ndim", 0) == 2 and not mask[:, 0].all():  # would share rulers
         raise ValueError("attention_mask pads on the left; read one text at a time")
-    asked = {n: options.get(n, getattr(config, n, None)) for n in WHOLE}
-    odd = [n for n, given in asked.items() if given is not None and given is not False]
-    if odd and chunk is not None and ids.shape[1] > chunk:
-        raise ValueError(
-            f"{odd[0]} cannot be cut into chunks of {chunk} tokens; compute it from "
-            "the logits, or take rounding(..., chunk=None)"
-        )
+    if chunk is None or ids.shape[1] <= chunk:
+        return
+    for name in _NOT_IN_CHUNKS:
+        value = options.get(name, getattr(config, name, None))
+        if value is not None and value is not False:
+            raise ValueError(
+                f"{name} cannot be cut into chunks of {chunk} tokens; compute it from "
+                "the logits, or take rounding(..., chunk=None)"
+            )
 
 
-def _round_(cache: Any, how: Rounding, before: int, time: int) -> None:
+def _round_(cache: Any, scheme: Rounding, before: int, time: int) -> None:
     """Round the tokens that left the window when `before` tokens became `time`."""
-    old = slice(how.rounded(before), how.rounded(time))
-    for x, bits, axis in _states(cache, how, time):
-        if bits != FULL and old.start < old.stop:
-            some = x[:, :, old]
-            codes = quantize_states(some, bits, axis, how.group)
-            some.copy_(states_of(codes, tuple(some.shape), axis))
+    start, end = scheme.rounded_tokens(before), scheme.rounded_tokens(time)
+    for x, bits, axis in _states(cache, scheme, time):
+        if bits != FULL and start < end:
+            old = x[:, :, start:end]
+            codes = quantize_states(old, bits, axis, scheme.group)
+            old.copy_(dequantize_states(codes, tuple(old.shape), axis))
 
 
-def weigh(cache: Any, how: Rounding) -> CacheSize:
-    """What a cache, `past_key_values`, takes that is rounded like this: codes, scales
-    and zeros as they are, and 2 bytes for each number in full precision. Raises
-    ValueError as `rounding` does."""
+def cache_size(cache: Any, scheme: Rounding) -> CacheSize:
+    """The bytes of a cache that is rounded by this scheme: codes, scales and zeros as
+    stored, and 2 bytes for each number in full precision.
+
+    cache: the model's `past_key_values`. Raises ValueError if it does not keep all
+    tokens.
+    """
     codes = floats = numbers = 0
     time = cache.get_seq_length()
-    for x, bits, axis in _states(cache, how, time):
-        coded = x[:, :, : how.rounded(time) if bits != FULL else 0]
+    for x, bits, axis in _states(cache, scheme, time):
+        rounded_tokens = 0 if bits == FULL else scheme.rounded_tokens(time)
+        coded = x[:, :, :rounded_tokens]
         if coded.numel():
-            codes += quantize_states(coded, bits, axis, how.group).nbytes
+            codes += quantize_states(coded, bits, axis, scheme.group).nbytes
         floats += 2 * (x.numel() - coded.numel())
         numbers += x.numel()
     return CacheSize(codes, floats, numbers)
 
 
-def _states(cache: Any, how: Rounding, time: int) -> list[tuple[Tensor, int, Axis]]:
-    """Keys and values (batch, heads, time, dim) of each layer, with bits and axis."""
-    kinds = ("keys", how.key_bits, how.keys), ("values", how.value_bits, how.values)
-    layers = getattr(cache, "layers", ())
-    found = [(getattr(of, n, None), *kind) for of in layers for n, *kind in kinds]
-    shapes = {tuple(getattr(x, "shape", ())) for x, _, _ in found}
-    if not shapes or not all(len(s) == 4 and s[2] == time for s in shapes):
+def _states(cache: Any, scheme: Rounding, time: int) -> list[tuple[Tensor, int, Axis]]:
+    """Keys and values (batch, heads, time, dim) of each layer, with bits and axis.
+
+    Raises ValueError if a layer does not hold all `time` tokens.
+    """
+    states = []
+    for layer in getattr(cache, "layers", ()):
+        keys, values = getattr(layer, "keys", None), getattr(layer, "values", None)
+        states.append((keys, scheme.key_bits, scheme.keys))
+        states.append((values, scheme.value_bits, scheme.values))
+    shapes = [tuple(getattr(x, "shape", ())) for x, _, _ in states]
+    if not states or not all(len(s) == 4 and s[2] == time for s in shapes):
         raise ValueError(
             f"the cache, a {type(cache).__name__}, does not hold keys and values of "
             f"all {time} tokens in each layer; take a model with plain attention"
         )
-    return found
+    return states

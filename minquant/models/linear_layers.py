@@ -1,17 +1,23 @@
-"""Where a model keeps its matrices, and what they weigh. Knows torch alone.
+"""Where a model keeps its matrices, and what they weigh.
 
     decoder_blocks   the repeated layers: the list as long as the config says
     linear_layers    the matrices in them, by name: what there is to quantize
-    weight_of        one of them as (out, in), however it lies in memory
+    layers_in        those of them that one block holds
+    select_layers    those of them that `only` names
+    distinct         without those that share the weight of an earlier one
+    weight_of        one of them as (out, in), however it is stored
     size             bytes of a model: codes where there are codes, floats elsewhere
 
 In a Llama of L layers these are 7 L matrices: q, k, v and o of the attention; gate, up
 and down of the MLP. Embeddings, norms and the last projection (lm_head) are left out:
-in a large model they are few.
+in a large model they hold few of the weights. A `Report` says what became of the
+layers: a QuantizedTensor by the name of each. Only torch is needed here.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -20,6 +26,7 @@ from torch import Tensor, nn
 from minquant.numerics.tensor import QuantizedTensor
 
 Report = dict[str, QuantizedTensor]
+L = TypeVar("L", bound=nn.Module)
 
 
 def decoder_blocks(model: nn.Module) -> nn.ModuleList:
@@ -38,10 +45,12 @@ def decoder_blocks(model: nn.Module) -> nn.ModuleList:
 
 
 def linear_layers(model: nn.Module) -> dict[str, nn.Module]:
-    """The linear layers inside the decoder layers by name, in the model's order.
+    """The linear layers inside the decoder layers, by name, in the model's order.
 
-    Never lm_head nor embeddings. GPT-2's Conv1D, a linear layer whose weight lies
-    transposed, counts: `weight_of` gives either's matrix.
+    lm_head and embeddings are never among them. GPT-2's Conv1D, a linear layer that
+    stores its weight transposed, is: `weight_of` gives the matrix of both kinds.
+
+    Raises ValueError as `decoder_blocks` does.
     """
     inside = {id(m) for block in decoder_blocks(model) for m in block.modules()}
     return {
@@ -54,9 +63,32 @@ def linear_layers(model: nn.Module) -> dict[str, nn.Module]:
 def layers_in(
     block: nn.Module, layers: Mapping[str, nn.Module]
 ) -> dict[str, nn.Module]:
-    """Those of the layers that stand in this block, by name."""
+    """Those of the layers that this block holds, by name."""
     inside = set(block.modules())
     return {name: layer for name, layer in layers.items() if layer in inside}
+
+
+def select_layers(
+    layers: Mapping[str, L], only: str | Collection[str] | None
+) -> dict[str, L]:
+    """The layers whose names `only` finds: a regular expression or a collection of
+    names; None finds all.
+
+    Raises ValueError if it finds no layer, or if a name of the collection is unknown.
+    """
+    if only is None or isinstance(only, str):
+        pattern = only or ""
+        selected = {n: layer for n, layer in layers.items() if re.search(pattern, n)}
+        unknown = []
+    else:
+        selected = {n: layer for n, layer in layers.items() if n in only}
+        unknown = [name for name in only if name not in layers]
+    if unknown or not selected:
+        raise ValueError(
+            f"only={only!r} names {unknown or 'no layer'}; the layers are "
+            f"{', '.join(list(layers)[:3]) or 'none'}, ..."
+        )
+    return selected
 
 
 def is_linear(module: nn.Module) -> bool:
@@ -69,7 +101,7 @@ def _is_conv1d(module: nn.Module) -> bool:
 
 
 def weight_of(layer: nn.Module) -> Float[Tensor, "out in"]:
-    """A layer's weights as (out, in): a view, so what is written there stays."""
+    """A layer's weights as (out, in): a view, so writing to it changes the layer."""
     weight = layer.weight.detach()
     return weight.T if _is_conv1d(layer) else weight
 
@@ -77,10 +109,10 @@ def weight_of(layer: nn.Module) -> Float[Tensor, "out in"]:
 def distinct(
     model: nn.Module, layers: dict[str, nn.Module]
 ) -> tuple[dict[str, nn.Module], dict[str, str]]:
-    """The layers without those that share an earlier one's weight, and for every name
-    the one it shares with (itself, most often).
+    """The layers without those that share the weight of an earlier one; and for every
+    name the first layer with the same weight, most often the layer itself.
 
-    Raises ValueError if a weight also serves outside the linear layers.
+    Raises ValueError if a module outside the linear layers also uses a weight.
     """
     first: dict[int, str] = {}
     for name, layer in layers.items():
@@ -99,7 +131,7 @@ def distinct(
 
 @dataclass(frozen=True)
 class Size:
-    """What a model weighs: bytes of the quantized layers, and of all else."""
+    """The bytes of a model: those of its quantized layers, and those of the rest."""
 
     quantized: int
     elsewhere: int
@@ -133,8 +165,9 @@ def size(
     *,
     dtype: torch.dtype | None = torch.float16,
 ) -> Size:
-    """Bytes of a model: the matrices in `report` by their codes, scales and zeros, all
-    else as if stored in `dtype` (None: in its own). What is shared counts once.
+    """The bytes of a model: codes, scales and zeros of the matrices in `report`, and
+    all other weights as if stored in `dtype` (None: in their own). A shared weight
+    counts once.
 
     Raises ValueError if the report names a layer that the model does not have.
     """

@@ -6,9 +6,9 @@
     model, tokenizer = load("model.gguf")             # a file of llama.cpp's
     model, tokenizer = load("Qwen/Qwen2.5-0.5B")      # from the hub, by its id
 
-Only safetensors are read. A pickle can run any code when it is opened, and so can a
-model that brings its own; neither is done here. transformers is imported when `load` is
-called, not before, since that takes a second or two. Lesson 00.
+Only safetensors are read. A pickle can run any code when it is opened, and a model can
+bring code of its own: neither is opened or run here. transformers is imported when
+`load` is called, not before, since the import takes a second or two. Lesson 00.
 """
 
 import importlib.util
@@ -64,8 +64,8 @@ def load(
             f"name {str(name)!r} gives no model with safetensors, neither as a folder "
             f"({Path(place).absolute()}) nor from the hub, whose downloads are kept in "
             f"{constants.HF_HUB_CACHE}. Offline, take the bundled model, "
-            "load('almanac'), or give a folder that you have."
-            f" The cause: {str(problem).splitlines()[0]}"
+            "load('almanac'), or give a folder that you have. "
+            f"The cause: {str(problem).splitlines()[0]}"
         ) from problem
     return model.to(device).eval().requires_grad_(False), tokenizer
 

@@ -1,20 +1,20 @@
 """A method, and what it asks for: one matrix or all that share an input? X? H?
 
 A method is a function that quantizes, such as `quantize_rtn` with its grid filled in.
-What it needs of a model it says by the names of its parameters without a default:
+The names of its parameters without a default say what it needs from a model:
 
     W, or Ws     the first: one matrix (out, in); or the list of all that share an input
     X            the inputs of the layer (n, in), a row per token
     H            XᵀX (in, in)
 
-So a new method touches no file but its own. Here its signature is read, before any work
-is done, and what it returns is looked at, before any weight is written: a wrong method
-leaves the model as it was. And its error is measured, as a share of what was there:
+So a new method touches no file but its own. Its signature is read here before any work
+is done, and its result is checked before any weight is written: a wrong method leaves
+the model as it was. Its error is measured here too, as a share of the outputs' power:
 
     ‖X (W_hat − W)ᵀ‖² / ‖X Wᵀ‖²          with H: tr(D H Dᵀ) / tr(W H Wᵀ), D = W_hat − W
 
-Without X or H it is the weights' own, ‖W_hat − W‖² / ‖W‖²: as if all inputs were alike
-and had nothing to do with each other. Lesson 04.
+Without X or H it is the error of the weights, ‖W_hat − W‖² / ‖W‖²: as if all inputs
+were equally large and independent of each other. Lesson 04.
 """
 
 import inspect
@@ -26,13 +26,13 @@ from torch import Tensor
 
 from minquant.numerics.tensor import QuantizedTensor
 
-_REST = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-_TOKENS = 1024  # rows of X that an error is measured on
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+_TOKENS = 1024  # rows of X on which an error is measured
 
 
 @dataclass(frozen=True)
 class Method:
-    """A function that quantizes, whether it takes all matrices that share an input, and
+    """A function that quantizes; whether it takes all matrices that share an input; and
     which of X and H it needs."""
 
     function: Callable
@@ -40,65 +40,76 @@ class Method:
     needs: tuple[str, ...]
 
     @staticmethod
-    def read(function: Callable, calibration: Sequence[Tensor] | None) -> "Method":
-        """Read the signature. Raises ValueError for what `quantize_` cannot provide,
-        TypeError for a function without a parameter.
+    def from_function(
+        function: Callable, calibration: Sequence[Tensor] | None
+    ) -> "Method":
+        """Read a function's signature.
+
+        Raises TypeError if the function has no parameter, and ValueError if it needs
+        what `quantize_` cannot give, or X or H without calibration.
         """
-        given = inspect.signature(function).parameters.values()
-        asked = [p.name for p in given if p.default is p.empty and p.kind not in _REST]
-        if not asked:
+        required = [
+            parameter.name
+            for parameter in inspect.signature(function).parameters.values()
+            if parameter.default is parameter.empty and parameter.kind not in _VARIADIC
+        ]
+        if not required:
             raise TypeError("method takes no matrix; its first parameter should be W")
-        first, *needs = asked
+        first, *needs = required
         unknown = [name for name in needs if name not in ("X", "H")]
         if unknown:
             raise ValueError(
                 f"method also needs {', '.join(unknown)}, which no model gives; fill "
                 f"it in first: functools.partial(method, {unknown[0]}=...)"
             )
-        if (needs or first == "Ws") and not calibration:
-            asks = " and ".join(needs) or "to know which layers share an input"
+        takes_all = first == "Ws"
+        if (needs or takes_all) and not calibration:
+            needed = " and ".join(needs) or "to know which layers share an input"
             raise ValueError(
-                f"method needs {asks}, but calibration is {calibration}; pass "
+                f"method needs {needed}, but calibration is {calibration}; pass "
                 "calibration_batches(tokenizer, almanac.documents('calibration', 64))"
             )
-        return Method(function, first == "Ws", tuple(needs))
+        return Method(function, takes_all, tuple(needs))
 
-    def on(
-        self, Ws: Mapping[str, Tensor], given: Mapping[str, Tensor]
+    def apply(
+        self, Ws: Mapping[str, Tensor], inputs: Mapping[str, Tensor]
     ) -> dict[str, tuple[QuantizedTensor, Tensor]]:
-        """Each matrix' QuantizedTensor and W_hat, by name; nothing is written yet.
+        """The QuantizedTensor and W_hat of each matrix, by name. Nothing is written.
 
-        Raises TypeError if the method returns something else, ValueError if W_hat is of
-        another shape than W, or not finite in its dtype.
+        Ws: matrices by name, all of one input; inputs: their "X" or "H", as `needs`
+        says.
+
+        Raises TypeError if the method returns no QuantizedTensor, and ValueError if
+        W_hat has another shape than W or is not finite in the dtype of W.
         """
         if self.takes_all:
-            results = self.function(list(Ws.values()), **given)
+            results = self.function(list(Ws.values()), **inputs)
         else:
-            results = [self.function(W, **given) for W in Ws.values()]
-        made = {}
+            results = [self.function(W, **inputs) for W in Ws.values()]
+        checked = {}
         for (name, W), quantized in zip(Ws.items(), results, strict=True):
             if not isinstance(quantized, QuantizedTensor):
                 raise TypeError(
                     f"method returned a {type(quantized).__name__} for {name}; it "
-                    "should return a QuantizedTensor, as `quantize` functions do"
+                    "should return a QuantizedTensor, as `quantize_rtn` does"
                 )
             W_hat = quantized.dequantize().to(W)
             if W_hat.shape != W.shape or not W_hat.isfinite().all():
                 raise ValueError(
-                    f"method made of {name} {tuple(W.shape)} a matrix "
+                    f"method turned {name} {tuple(W.shape)} into a matrix "
                     f"{tuple(W_hat.shape)} that does not fit or is not finite in "
                     f"{W.dtype}; check the scales"
                 )
-            made[name] = quantized, W_hat
-        return made
+            checked[name] = quantized, W_hat
+        return checked
 
 
 def relative_error(
     W: Float[Tensor, "out in"],
     W_hat: Float[Tensor, "out in"],
-    given: Mapping[str, Tensor],
+    inputs: Mapping[str, Tensor],
 ) -> float:
-    """The equation above, by the X or H that a method was given; X's first 1024 rows.
+    """The equation above, by the "H" or "X" in `inputs`; of X, the first 1024 rows.
 
     >>> import torch
     >>> W, W_hat = torch.tensor([[3.0, 1.0]]), torch.tensor([[3.0, 0.0]])
@@ -109,11 +120,11 @@ def relative_error(
     """
     W = W.float()
     D = W_hat.float() - W
-    if "H" in given:
-        H = given["H"].float()
+    if "H" in inputs:
+        H = inputs["H"].float()
         parts = [((A @ H) * A).sum() for A in (D, W)]
-    elif "X" in given:
-        X = given["X"][:_TOKENS].float()
+    elif "X" in inputs:
+        X = inputs["X"][:_TOKENS].float()
         parts = [(X @ A.T).square().sum() for A in (D, W)]
     else:
         parts = [A.square().sum() for A in (D, W)]

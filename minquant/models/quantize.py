@@ -4,18 +4,18 @@
     model_hat, report = quantize(model, method)   # a copy; quantize_ works in place
     size(model_hat, report)                       # what it weighs now
 
-A method is a function of one matrix (`quantize_rtn` with its grid filled in, say). It
-knows no model; here we hand it each matrix of the decoder layers in turn, and put what
-its codes stand for back in the matrix' place.
+A method is a function of one matrix, such as `quantize_rtn` with its grid filled in. It
+knows no model. Here it is called with each matrix of the decoder layers in turn, and
+the values of its codes are written where the matrix was.
 
-A method says what else it needs by the names of its parameters: `X` (n, in) the inputs
-of the layer, or `H` = XᵀX. It gets them from calibration text that has gone through the
-layers *already quantized*, so each layer sees, and can make up for, the errors of those
-before it, as in GPTQ's code (Frantar et al. 2023, section 4). Lessons 00 and 06.
+The names of a method's parameters say what else it needs: `X` (n, in), the inputs of
+the layer, or `H` = XᵀX. These come from calibration text that has gone through the
+layers *already quantized*, so each layer sees the errors of the layers before it and
+can make up for them, as in GPTQ's code (Frantar et al. 2023, section 4). Lessons 00
+and 06.
 """
 
 import copy
-import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -32,13 +32,16 @@ from minquant.models.linear_layers import (
     distinct,
     layers_in,
     linear_layers,
+    select_layers,
     weight_of,
 )
 from minquant.models.method import Method, relative_error
 from minquant.numerics.tensor import QuantizedTensor
 
 
-def quantize(model: nn.Module, method: Callable, **options: Any) -> tuple:
+def quantize(
+    model: nn.Module, method: Callable, **options: Any
+) -> tuple[nn.Module, Report]:
     """A quantized copy of a model, and its report; `options` as for `quantize_`."""
     twin = copy.deepcopy(model)
     return twin, quantize_(twin, method, **options)
@@ -58,56 +61,59 @@ def quantize_(
     """Replace each linear layer's weights by their quantized values, in place.
 
     method: a function whose first parameter is a matrix `W`, or `Ws`, the list of all
-    matrices that share an input. If it has parameters `X` or `H` without a default, it
-    gets them from `calibration`, the batches of `calibration_batches`. Fill in all else
-    with functools.partial.
-    float_inputs: take X and H from the layers as they were, not as they are now.
+    matrices that share an input. Its parameters `X` and `H`, if they have no default,
+    are computed from `calibration`, the batches of `calibration_batches`. Fill in all
+    other parameters with functools.partial.
+    float_inputs: take X and H from the model before any layer was quantized.
     only: a regular expression found in the names of the layers to quantize, or names.
-    report: a dict, at first an empty one, that each layer is entered in when it is
-    done. After an interruption call again with it: the work goes on where it stopped,
-    and ends as if it had never been interrupted.
+    report: a dict, empty at first, in which each layer is entered when it is done.
+    After an interruption call again with the same dict: the work goes on where it
+    stopped, and ends as if it had never been interrupted.
 
-    Returns what each layer became, by name. Weights keep their dtype. Two layers that
-    share one weight are quantized once. If it is interrupted, each layer is either old
-    or new, and those that are new work. The bar shows the mean `relative_error` so far.
+    Returns a QuantizedTensor for each layer, by name. Weights keep their dtype. Two
+    layers that share one weight are quantized once. After an interruption each layer is
+    either old or new, and the model works. The bar shows the mean `relative_error` so
+    far.
 
-    Raises ValueError if calibration is missing, `only` fits no layer, the report is of
-    another model, or the method returns something of another shape or not finite.
+    Raises ValueError if calibration is missing, `only` finds no layer, the report is of
+    another model, or the method's result has another shape or is not finite.
     """
-    call = Method.read(method, calibration)
-    names = _chosen(linear_layers(model), only)
-    layers, first_of = distinct(model, names)
+    checked_method = Method.from_function(method, calibration)
+    selected = select_layers(linear_layers(model), only)
+    layers, first_of = distinct(model, selected)
     report = {} if report is None else report
-    _take_up(model, report, float_inputs)
-    left = {name: layer for name, layer in layers.items() if name not in report}
-    groups = _groups(model, left, call, calibration, float_inputs)
+    _resume(model, report, float_inputs)
+    remaining = {name: layer for name, layer in layers.items() if name not in report}
+    groups = _groups(model, remaining, checked_method, calibration, float_inputs)
     errors: list[float] = []
     bar = tqdm(total=len(layers), desc="quantizing", delay=1, disable=not progress)
     with bar:
-        bar.update(len(layers) - len(left))
-        for group, given in groups:
-            Ws = {name: weight_of(left[name]) for name in group}
-            made = call.on(Ws, given)
+        bar.update(len(layers) - len(remaining))
+        for names, inputs in groups:
+            Ws = {name: weight_of(remaining[name]) for name in names}
+            results = checked_method.apply(Ws, inputs)
             if progress:
-                errors += [relative_error(Ws[n], made[n][1], given) for n in group]
+                for name, (_, W_hat) in results.items():
+                    errors.append(relative_error(Ws[name], W_hat, inputs))
                 error = f"{sum(errors) / len(errors):.2e}"
                 bar.set_postfix(error=error, refresh=False)  # shown with the next bar
-            report.update({name: quantized for name, (quantized, _) in made.items()})
-            for name, (_, W_hat) in made.items():  # all are in the report: see _take_up
+            # The whole group is entered before a weight is written: see _resume.
+            report.update({name: quantized for name, (quantized, _) in results.items()})
+            for name, (_, W_hat) in results.items():
                 Ws[name].copy_(W_hat)
                 bar.update()
-    report.update({name: report[first_of[name]] for name in names})
+    report.update({name: report[first_of[name]] for name in selected})
     return {name: report[name] for name in linear_layers(model) if name in report}
 
 
-def _take_up(model: nn.Module, report: Report, float_inputs: bool) -> None:
-    """Write what a report of earlier work holds into the model once more: a group is
-    entered as a whole before its weights are written, so that none can be half done.
+def _resume(model: nn.Module, report: Report, float_inputs: bool) -> None:
+    """Write the layers in a report of earlier work into the model again. A group was
+    entered as a whole before its weights were written, so none stays half done.
     """
     if report and float_inputs:
         raise ValueError(
             f"report holds {len(report)} layers, but with float_inputs=True all inputs "
-            "come from the model as it was; start anew, with an empty report"
+            "come from the model as it was; start again with an empty report"
         )
     layers = linear_layers(model)
     for name, quantized in report.items():
@@ -124,51 +130,40 @@ def _take_up(model: nn.Module, report: Report, float_inputs: bool) -> None:
 def _groups(
     model: nn.Module,
     layers: dict[str, nn.Module],
-    call: Method,
+    method: Method,
     calibration: Sequence[Tensor] | None,
     float_inputs: bool,
 ) -> Iterator[tuple[list[str], dict[str, Tensor]]]:
-    """Names that share an input, with its X or H, in the order of the forward pass.
+    """Names of layers that share an input, with its X or H, in the order of the forward
+    pass.
 
-    The caller writes a group's new weights before it asks for the next, so what comes
-    next has gone through them; with `float_inputs` all of a block is collected before.
+    The caller writes the new weights of a group before it asks for the next group, so
+    the next inputs have gone through them. With `float_inputs` all inputs of a block
+    are collected before any of its weights is written.
     """
-    if not call.needs and not call.takes_all:
-        yield from (([name], {}) for name in layers)
+    if not method.needs and not method.takes_all:
+        for name in layers:
+            yield [name], {}
         return
     blocks = decoder_blocks(model)
     inputs = calibrate.block_inputs(model, blocks, calibration)
     hidden = None
     for block, calls in zip(blocks, inputs, strict=True):
         run = partial(calibrate.advance, block, calls, hidden)
-        mine = layers_in(block, layers)
-        collected = (
-            (names, {n: calibrate.collect(mine, names, run, n) for n in call.needs})
-            for names in calibrate.sharing(mine, run)
-        )
+        groups = _collected(layers_in(block, layers), run, method.needs)
         if float_inputs:
-            collected = list(collected)
+            groups = list(groups)
             hidden = run()
-            yield from collected
+            yield from groups
         else:
-            yield from collected
+            yield from groups
             hidden = run()
 
 
-def _chosen(
-    layers: dict[str, nn.Module], only: str | Collection[str] | None
-) -> dict[str, nn.Module]:
-    """The layers that `only` names. Raises ValueError if it names none, or others."""
-    if only is None:
-        return layers
-    if isinstance(only, str):
-        names = [name for name in layers if re.search(only, name)]
-    else:
-        names = list(only)
-    strangers = [name for name in names if name not in layers]
-    if strangers or not names:
-        raise ValueError(
-            f"only={only!r} names {strangers or 'no layer'}; the linear layers are "
-            f"{', '.join(list(layers)[:3])}, ... (all: linear_layers(model))"
-        )
-    return {name: layers[name] for name in layers if name in names}
+def _collected(
+    layers: dict[str, nn.Module], run: calibrate.Run, needs: Sequence[str]
+) -> Iterator[tuple[list[str], dict[str, Tensor]]]:
+    """The groups of one block, each with the X or H that its layers read."""
+    for names in calibrate.sharing(layers, run):
+        inputs = {what: calibrate.collect(layers, names, run, what) for what in needs}
+        yield names, inputs

@@ -1,14 +1,14 @@
 """Text goes into a model as token ids, and comes out again one token at a time.
 
-    documents_from        a file of your own, cut into documents
+    documents_from        your own text file, cut into documents
     encode                documents -> ids, with the special tokens the tokenizer adds
     calibration_batches   documents -> batches without padding, for H and X
     continue_greedily     ids -> the most likely next ids, with a KV cache
     generate              the same for a string, from prompt to continuation
 
-A document is a `str`, or anything with a `.text`, such as `almanac.Document`. Which
-split it belongs to is written in the text itself (`almanac.split_of`), for the almanac
-and for your own file alike: so no text can serve both to calibrate and to test.
+A document is a `str`, or anything with a `.text`, such as `almanac.Document`. Its text
+alone decides which split it belongs to (`almanac.split_of`), in the almanac and in your
+own file: so no text can serve both to calibrate and to test.
 
 What is left out: sampling, and stopping early when every row has ended.
 """
@@ -45,9 +45,9 @@ def text_of(document: str | HasText) -> str:
 
 
 def check_split(documents: Sequence[str | HasText], *, test: bool) -> None:
-    """Refuse documents that are not test text (`test`), or that are (`not test`).
+    """Refuse documents that are not test text (test=True), or that are (test=False).
 
-    Raises ValueError with the index of the first such document, its split, the mend.
+    Raises ValueError with the index and the split of the first such document.
     """
     for index, document in enumerate(documents):
         split = almanac.split_of(text_of(document))
@@ -66,40 +66,42 @@ def documents_from(
 ) -> list[str]:
     """A UTF-8 text file, cut at blank lines into documents of at least `words` words.
 
-    split: None for all documents, or 'train', 'calibration', 'test' for those alone,
-    14, 1 and 1 in 16 by their fingerprint: the same text always falls the same way.
-    The rest at the end of the file joins the last document.
+    split: None for all documents; or 'train', 'calibration' or 'test' for those of one
+    split, which are 14, 1 and 1 of 16 by their fingerprint. The same text always has
+    the same split. What is left at the end of the file joins the last document.
 
     Raises ValueError if the file is missing, not UTF-8, or holds no such document.
     """
     if split is not None and split not in almanac.SPLITS:
         choices = ", ".join(almanac.SPLITS)
         raise ValueError(f"split {split!r} is unknown; choose None or one of {choices}")
-    found: list[str] = []
-    gathered: list[str] = []
+    documents: list[str] = []
+    paragraphs: list[str] = []  # of the next document
     for paragraph in _paragraphs(Path(path)):
-        gathered.append(paragraph)
-        if sum(len(p.split()) for p in gathered) >= words:
-            found.append("\n\n".join(gathered))
-            gathered = []
-    if gathered:  # too short to stand alone
-        found = [*found[:-1], "\n\n".join([*found[-1:], *gathered])]
-    kept = [d for d in found if split is None or almanac.split_of(d) == split]
+        paragraphs.append(paragraph)
+        if sum(len(p.split()) for p in paragraphs) >= words:
+            documents.append("\n\n".join(paragraphs))
+            paragraphs = []
+    if paragraphs:  # too short to be a document
+        last = documents[-1:]
+        documents = [*documents[:-1], "\n\n".join([*last, *paragraphs])]
+    kept = [d for d in documents if split is None or almanac.split_of(d) == split]
     if not kept:
         raise ValueError(
-            f"path {str(path)!r} holds {len(found)} documents of {words} words, none "
-            f"of split {split!r}; give a longer text, fewer words, or split=None"
+            f"path {str(path)!r} holds {len(documents)} documents of {words} words, "
+            f"none of split {split!r}; give a longer text, fewer words, or split=None"
         )
     return kept
 
 
 def _paragraphs(path: Path) -> list[str]:
+    """The paragraphs of a text file, without the blank lines between them."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as problem:
         raise ValueError(
-            f"path {str(path)!r} is no text that can be read ({problem}); give the "
-            "path of a UTF-8 text file"
+            f"path {str(path)!r} cannot be read as text ({problem}); give the path of "
+            "a UTF-8 text file"
         ) from problem
     text = "\n".join(line.rstrip() for line in lines)
     return [p.strip("\n") for p in text.split("\n\n") if p.strip()]
@@ -110,11 +112,12 @@ def encode(
 ) -> list[Int[Tensor, " t"]]:
     """Token ids of each document, on the CPU: t includes the special tokens.
 
-    These are the ones that the tokenizer adds itself (the almanac's: BOS and EOS), and
-    BOS in any case where the model has one: a first token with nothing before it cannot
-    be predicted.
+    These are the ones that the tokenizer adds by itself (BOS and EOS in the almanac).
+    BOS is added in any case if the tokenizer has one, since a first token with nothing
+    before it cannot be predicted.
 
-    Raises ValueError for a document of fewer than two tokens: nothing to predict.
+    Raises ValueError if there is no document, or if one has fewer than two tokens, so
+    that there is nothing to predict.
     """
     rows = []
     texts = [text_of(document) for document in documents]
@@ -134,9 +137,9 @@ def encode(
 
 
 def encode_prompt(tokenizer: Any, prompt: str) -> list[int]:
-    """Token ids of the start of a text: BOS where the model has one, and no EOS.
+    """Token ids of the start of a text: with BOS if the tokenizer has one, without EOS.
 
-    Raises ValueError if this is no token at all.
+    Raises ValueError if there is no token at all.
     """
     ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
     if tokenizer.bos_token_id is not None:
@@ -156,22 +159,25 @@ def calibration_batches(
 ) -> list[Int[Tensor, "batch time"]]:
     """Documents as batches of ids, for methods that need H or X.
 
-    No padding: it would count as input. Longer documents are cut into pieces of
-    `length` tokens; pieces of like length, within a fifth, stand together, and a batch
-    is cut to its shortest. The last token is left out, as nothing is predicted from it.
+    There is no padding, since it would count as input. Documents longer than `length`
+    tokens are cut into pieces. At most `batch` pieces make a batch, none more than a
+    fifth longer than its shortest, and all are cut to the shortest. The last token of a
+    document is left out, as nothing is predicted from it.
 
-    Raises ValueError for a document of the test split: a model calibrated on the text
-    that it is judged by looks better than it is (`held_out=False` lets it pass).
+    Raises ValueError for a document of the test split: a model that is calibrated on
+    the text that it is judged by looks better than it is (`held_out=False` allows it).
     """
     if held_out:
         check_split(documents, test=False)
-    pieces = [p for ids in encode(tokenizer, documents) for p in ids[:-1].split(length)]
+    pieces = []
+    for ids in encode(tokenizer, documents):
+        pieces.extend(ids[:-1].split(length))
     groups: list[list[Tensor]] = []
-    for ids in sorted(pieces, key=len):
+    for piece in sorted(pieces, key=len):
         full = not groups or len(groups[-1]) == batch
-        if full or len(ids) > 1.2 * len(groups[-1][0]):
+        if full or len(piece) > 1.2 * len(groups[-1][0]):
             groups.append([])
-        groups[-1].append(ids)
+        groups[-1].append(piece)
     return [torch.stack([ids[: len(group[0])] for ids in group]) for group in groups]
 
 
@@ -181,9 +187,9 @@ def continue_greedily(
 ) -> Int[Tensor, "batch new"]:
     """The `new` most likely next tokens of each row, one after the other.
 
-    The KV cache keeps what was read: each step feeds one token per row, and only the
-    last one's logits are computed. Ties take the lower id, so the same model says the
-    same twice.
+    The KV cache keeps what was read: each step reads one token per row, and computes
+    the logits of the last token only. Of two equally likely tokens the lower id is
+    taken, so the same model always gives the same answer.
 
     Raises ValueError if time + new exceeds the context the model was made for.
     """
@@ -193,25 +199,27 @@ def continue_greedily(
             f"the prompt has {ids.shape[1]} tokens and new is {new}, but the model has "
             f"a context of {room}; shorten one of them"
         )
-    step, cache, said = ids.to(next(model.parameters()).device), None, []
+    unread = ids.to(next(model.parameters()).device)
+    cache, new_ids = None, []
     for _ in range(new):
         out = model(
-            input_ids=step, past_key_values=cache, use_cache=True, logits_to_keep=1
+            input_ids=unread, past_key_values=cache, use_cache=True, logits_to_keep=1
         )
-        step, cache = out.logits[:, -1:].argmax(-1), out.past_key_values  # (batch, 1)
-        said.append(step)
-    return torch.cat(said, 1) if said else ids[:, :0]
+        unread, cache = out.logits[:, -1:].argmax(-1), out.past_key_values  # (batch, 1)
+        new_ids.append(unread)
+    return torch.cat(new_ids, 1) if new_ids else ids[:, :0]
 
 
 def generate(
     model: nn.Module, tokenizer: Any, prompt: str, max_new_tokens: int = 40
 ) -> str:
-    """How the model goes on after `prompt`, by its most likely tokens, up to EOS.
+    """How the model goes on after `prompt`: its most likely tokens, up to EOS.
 
-    Returns the continuation alone. Lesson 00 watches it fall apart.
+    Returns the continuation without the prompt. Raises ValueError as `encode_prompt`
+    and `continue_greedily` do. Lesson 00 watches it fall apart.
     """
     ids = torch.tensor([encode_prompt(tokenizer, prompt)])  # (1, time)
-    said = continue_greedily(model, ids, max_new_tokens)[0].tolist()
-    if tokenizer.eos_token_id in said:
-        said = said[: said.index(tokenizer.eos_token_id)]
-    return tokenizer.decode(said, skip_special_tokens=True)
+    new_ids = continue_greedily(model, ids, max_new_tokens)[0].tolist()
+    if tokenizer.eos_token_id in new_ids:
+        new_ids = new_ids[: new_ids.index(tokenizer.eos_token_id)]
+    return tokenizer.decode(new_ids, skip_special_tokens=True)

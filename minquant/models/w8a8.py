@@ -1,29 +1,30 @@
-"""W8A8: a whole model whose matrix products are those of 8-bit integers.
+"""W8A8: a whole model that multiplies matrices in 8-bit integers.
 
-    with w8a8(model, "llm_int8", threshold=6.0) as taken:
+    with w8a8(model, "llm_int8", threshold=6.0) as counts:
         loss = evaluate.perplexity(model, tokenizer, documents)
-    taken["model.layers.0.mlp.up_proj"].values     # share of values taken out
+    counts["model.layers.0.mlp.up_proj"].values    # the share of outliers in X
 
-Weights (W) and what flows into them (*activations*, A) are both rounded to 8 bits, anew
-in each forward pass. While the block lasts, each linear layer of the decoder layers
-multiplies so, and afterwards as before; no weight is written. This measures what
-integers do to a model's predictions, and is no faster than floats.
+Weights (W) and what flows into them (*activations*, A) are both rounded to 8 bits, in
+each forward pass again. Inside the `with` block each linear layer of the decoder layers
+multiplies in this way, and afterwards as before. No weight is written. This measures
+what integers do to a model's predictions, and is no faster than floats.
 
     "absmax"        one scale for all of X, one for all of W
     "vector_wise"   a scale per token, and one per row of W
     "llm_int8"      the same, without the columns of X that reach `threshold`: those
-                    are multiplied in floats (see `llm_int8.py`)
+                    are multiplied in floats (see `methods/llm_int8.py`)
     "smooth"        codes of W · s from a report, X / s with a scale per token (see
-                    `smoothquant.py`); once s is folded, "vector_wise" does the same
+                    `methods/smoothquant.py`); once s is folded, "vector_wise" does
+                    the same
 
 With outlier_weights=torch.float16 the outlier columns of W are 16-bit floats, as in the
 paper; "int8" takes them from the codes, as bitsandbytes does. A bias is added in
-floats. All the tokens of a forward pass count as one X: one outlier in any of them
-takes its column out for all, and one scale of "absmax" spans them all.
+floats. All tokens of a forward pass are one X: an outlier in any token moves its column
+to floats for all tokens, and "absmax" has one scale for all of them.
 
-What is left out: integers inside attention, between queries, keys and values, which
-have no weights; lm_head; and layers that keep their codes, for running a model rather
-than measuring it. Lesson 05.
+What is left out: integers inside attention, in the products of queries, keys and
+values, which have no weights; lm_head; and layers that keep their codes, for running a
+model rather than measuring it. Lesson 05.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -49,27 +50,26 @@ KINDS = ("absmax", "vector_wise", "llm_int8", "smooth")
 
 
 @dataclass
-class Taken:
-    """What a threshold has taken out of one layer's inputs, over all forward passes."""
+class OutlierCounts:
+    """How much of one layer's inputs a threshold finds, over all forward passes."""
 
-    tokens: int = 0
     inputs: int = 0  # values of X
-    large: int = 0  # of them, reach the threshold
-    split: int = 0  # of them, lie in a column that is taken out
+    large: int = 0  # of these: values that reach the threshold
+    split: int = 0  # of these: values in a column that holds a large one
 
     @property
     def values(self) -> float:
-        """The share of the inputs that reach the threshold: the outliers."""
+        """The share of values that reach the threshold, 0 to 1: the outliers."""
         return self.large / self.inputs if self.inputs else 0.0
 
     @property
     def columns(self) -> float:
-        """The share of the inputs multiplied in floats: columns, averaged by token."""
+        """The share of values that LLM.int8() multiplies in floats, 0 to 1: those of
+        columns with an outlier, averaged over tokens."""
         return self.split / self.inputs if self.inputs else 0.0
 
     def count(self, X: Float[Tensor, "n in"], threshold: float) -> None:
-        """Count one forward pass."""
-        self.tokens += X.shape[0]
+        """Add one forward pass."""
         self.inputs += X.numel()
         self.large += int((X.abs() >= threshold).sum())
         self.split += X.shape[0] * int(outlier_columns(X, threshold).sum())
@@ -83,38 +83,42 @@ def w8a8(
     threshold: float = 6.0,
     outlier_weights: OutlierWeights = torch.float16,
     report: Mapping[str, QuantizedTensor] | None = None,
-) -> Iterator[dict[str, Taken]]:
-    """While this lasts, the model's linear layers multiply 8-bit integers.
+) -> Iterator[dict[str, OutlierCounts]]:
+    """While this lasts, the model's linear layers multiply in 8-bit integers.
 
-    kind: one of the four above. threshold, outlier_weights: for "llm_int8"; counts of
-    what reaches the threshold are kept for every kind. report: for "smooth", what
-    `quantize_` with `quantize_smooth_shared` returned; layers without one are rounded
-    as in "vector_wise".
+    kind: one of the four above.
+    threshold, outlier_weights: for "llm_int8"; what reaches the threshold is counted
+    for every kind.
+    report: for "smooth", what `quantize_` with `quantize_smooth_shared` returned.
+    Layers that are not in it are rounded as in "vector_wise".
 
-    Yields what was taken out so far, by layer. Raises ValueError if kind is unknown, a
-    report is missing or of another model, or an option does not fit.
+    Yields the counts so far, by layer. Raises ValueError if kind is unknown, if a
+    report is missing or of another model, or if an option does not fit.
     """
     layers = linear_layers(model)
     _check(kind, layers, report)
-    taken = {name: Taken() for name in layers}
-    mixed = {"threshold": threshold if kind == "llm_int8" else torch.inf}
-    mixed |= {"outlier_weights": outlier_weights}
+    counts = {name: OutlierCounts() for name in layers}
+    integers_only = kind != "llm_int8"
     try:
         for name, layer in layers.items():
             if kind == "absmax":
                 product = partial(absmax_product, W=weight_of(layer))
             elif report and name in report:
-                q = report[name]
                 product = partial(
-                    smooth_product, quantized=q, X_granularity=PER_CHANNEL
+                    smooth_product, quantized=report[name], X_granularity=PER_CHANNEL
                 )
             else:
-                product = partial(llm_int8, W=weight_of(layer), **mixed)
-            layer.forward = partial(_forward, layer, product, taken[name], threshold)
-        yield taken
+                product = partial(
+                    llm_int8,
+                    W=weight_of(layer),
+                    threshold=torch.inf if integers_only else threshold,
+                    outlier_weights=outlier_weights,
+                )
+            layer.forward = partial(_forward, layer, product, counts[name], threshold)
+        yield counts
     finally:
         for layer in layers.values():
-            vars(layer).pop("forward", None)  # what its class says is there again
+            vars(layer).pop("forward", None)  # uncovers the forward of its class
 
 
 def absmax_product(
@@ -127,17 +131,22 @@ def absmax_product(
     tensor([[0.],
             [1.]])
     """
-    how = {"granularity": PER_TENSOR, "scale_dtype": torch.float32}
-    X_hat, W_hat = (fake_quantize(floats(A), INT8, **how) for A in (X, W))
+    options = {"granularity": PER_TENSOR, "scale_dtype": torch.float32}
+    X_hat = fake_quantize(floats(X), INT8, **options)
+    W_hat = fake_quantize(floats(W), INT8, **options)
     return X_hat @ W_hat.to(X_hat).T
 
 
 def _forward(
-    layer: nn.Module, product: Product, taken: Taken, threshold: float, states: Tensor
+    layer: nn.Module,
+    product: Product,
+    counts: OutlierCounts,
+    threshold: float,
+    states: Tensor,
 ) -> Tensor:
-    """What a linear layer does instead of its own forward."""
+    """This replaces the forward of a linear layer."""
     X = states.flatten(0, -2)  # (batch, time, in) -> (n, in)
-    taken.count(X, threshold)
+    counts.count(X, threshold)
     Y = product(X).to(X)  # (n, out)
     Y = Y if layer.bias is None else Y + layer.bias
     return Y.unflatten(0, states.shape[:-1])
@@ -148,7 +157,8 @@ def _check(
     layers: Mapping[str, nn.Module],
     report: Mapping[str, QuantizedTensor] | None,
 ) -> None:
-    """Raise ValueError for an unknown kind, an odd report, a block within a block."""
+    """Raise ValueError for an unknown kind, for a report that does not fit, and inside
+    another w8a8."""
     if kind not in KINDS:
         raise ValueError(f"kind is {kind!r}; choose from {', '.join(KINDS)}")
     if (kind == "smooth") != bool(report):
@@ -160,4 +170,6 @@ def _check(
         if name not in layers or weight_of(layers[name]).shape != quantized.codes.shape:
             raise ValueError(f"report names {name!r}, but model has no such layer")
     if any("forward" in vars(layer) for layer in layers.values()):
-        raise ValueError("model already multiplies so; leave the other block first")
+        raise ValueError(
+            "model already multiplies in 8-bit integers; leave the other w8a8 first"
+        )

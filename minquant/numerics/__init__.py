@@ -1,1 +1,1 @@
-"""Numerics: from weights to codes and back. See README.md beside this file."""
+"""Numbers: grids, groups, scales, rulers, and the quantized matrix."""

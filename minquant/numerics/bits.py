@@ -1,7 +1,7 @@
 """The storage format: codes of a few bits, packed without a gap.
 
 A byte has 8 bits; three codes of 3 bits do not fill it and a fourth would not fit. So
-codes flow over the bytes' edges, as one stream of bits, the lowest bit first:
+codes run over the edges of bytes, as one stream of bits, the lowest bit first:
 
     codes    a        b        c        d        e        f        g        h
     bits     a0 a1 a2 b0 b1 b2 c0 c1 c2 d0 d1 d2 e0 e1 e2 f0 f1 f2 g0 g1 g2 h0 h1 h2
@@ -14,11 +14,11 @@ word as bytes. 3 bits take 3.0 bits, not the 3.2 of ten codes to a 32-bit word.
 
     order       row-major, whatever the shape
     padding     the last byte is filled up with zero bits: at most 7, once per tensor
-    9-16 bits   all low bytes first, then the high bits as a stream of their own
+    9-16 bits   all low bytes first, then the high bits as a second stream
 
-What is left out: a layout that a GPU reads in long strides, which is what `kernels` is
-about. Codes are unsigned here; of a grid with negative codes pack `codes - grid.low`.
-Notebook 10 derives it.
+What is left out: a layout that a GPU reads in long strides; the `kernels` room has one.
+Codes are unsigned here: for a grid with negative codes, pack `codes - grid.low`.
+Lesson 10 derives it.
 """
 
 from math import prod
@@ -41,7 +41,7 @@ def pack(codes: Integer[Tensor, "*shape"], bits: int) -> UInt8[Tensor, " packed_
     """Codes 0 … 2^bits − 1 as a dense stream of bits; `unpack` is the exact inverse.
 
     codes: any shape and integer dtype. bits: 1 to 16.
-    Raises ValueError for a code outside its bits, naming the mend.
+    Raises ValueError if a code does not fit into its bits.
 
     >>> pack(torch.tensor([1, 2, 3]), 4)  # the lower half of a byte comes first
     tensor([33,  3], dtype=torch.uint8)
@@ -56,8 +56,8 @@ def pack(codes: Integer[Tensor, "*shape"], bits: int) -> UInt8[Tensor, " packed_
     if bits > 8:
         return torch.cat([pack(flat & 255, 8), pack(flat >> 8, bits - 8)])
     eights = torch.nn.functional.pad(flat, (0, -len(flat) % 8)).view(-1, 8)
-    words = (eights << _steps(bits, 8, flat)).sum(1, keepdim=True)  # (n / 8, 1)
-    stream = (words >> _steps(8, bits, flat)) & 255  # (n / 8, bits): b bytes a word
+    words = (eights << _shifts(bits, 8, flat)).sum(1, keepdim=True)  # (n / 8, 1)
+    stream = (words >> _shifts(8, bits, flat)) & 255  # (n / 8, bits): b bytes a word
     return stream.to(torch.uint8).flatten()[: packed_bytes(len(flat), bits)]
 
 
@@ -66,7 +66,7 @@ def unpack(
 ) -> Integer[Tensor, "*shape"]:
     """The codes that `pack` was given, in their shape; uint8, above 8 bits int32.
 
-    Raises ValueError if `packed` is not as long as codes of that shape take.
+    Raises ValueError if `packed` is not as long as codes of that shape need.
 
     >>> unpack(pack(torch.tensor([[5, 0], [7, 2]]), 3), 3, (2, 2))
     tensor([[5, 0],
@@ -83,14 +83,14 @@ def unpack(
         low = unpack(packed[:n], 8, shape).int()
         return low | unpack(packed[n:], bits - 8, shape).int() << 8
     padded = torch.nn.functional.pad(packed.long(), (0, -len(packed) % bits))
-    eights = padded.view(-1, bits) << _steps(8, bits, padded)
-    words = eights.sum(1, keepdim=True)  # (n / 8, 1)
-    codes = (words >> _steps(bits, 8, padded)) & (2**bits - 1)  # (n / 8, 8)
+    stream = padded.view(-1, bits)  # (n / 8, bits): b bytes a word
+    words = (stream << _shifts(8, bits, padded)).sum(1, keepdim=True)  # (n / 8, 1)
+    codes = (words >> _shifts(bits, 8, padded)) & (2**bits - 1)  # (n / 8, 8)
     return codes.to(torch.uint8).flatten()[:n].view(shape)
 
 
-def _steps(width: int, count: int, like: Tensor) -> Integer[Tensor, " count"]:
-    """Where each of `count` fields of `width` bits begins: 0, width, 2 width, ..."""
+def _shifts(width: int, count: int, like: Tensor) -> Integer[Tensor, " count"]:
+    """The first bit of each of `count` fields of `width` bits: 0, width, 2 width, …"""
     return torch.arange(0, width * count, width, device=like.device)
 
 

@@ -2,7 +2,7 @@
 
 Unlike RTN, which stores an fp16 scale per group: NF4 has short groups, of 64, and each
 has an absmax. In fp32 that is 32 / 64 = half a bit per weight. QLoRA (Dettmers et al.
-2023, section 3) rounds these absmaxes to 8 bits, 256 of them to a ruler:
+2023, section 3) rounds these absmaxes to 8 bits, and gives every 256 of them a ruler:
 
     mean   = mean of all scales                    they are positive: centre them first
     absmax = largest |scale − mean| of a block of 256
@@ -16,25 +16,26 @@ The map is `dynamic_map`: bitsandbytes' 8-bit "dynamic tree" data type (Dettmers
 seven decades, of which the largest has the finest steps. The scales of a matrix are
 much alike, so their differences from the mean fill it well.
 
-A scale must stay positive. Far below the mean it may be nearer to a value that is not;
-there we take the next code above, which is the nearest of those that serve. Codes of
-weights are computed against the scale *as stored*, as always, so that an 8-bit scale
-costs a ruler a little too long or short, and never a disagreement.
+A scale must stay positive. Far below the mean, the nearest value may not be: then we
+take the next code above, whose value is positive. Codes of weights are computed against
+the scale *as stored*, as always, so an 8-bit scale makes a ruler a little too long or
+too short, and both directions still agree.
 
 What is left out: bitsandbytes takes its mean in fp32 and ours is in fp64, rounded once.
-With `clip="mse"` the search stores the scales of some rows at a time, with a mean of
-their own: near, but not exactly what is stored in the end. Lesson 08.
+With `clip="mse"` the search stores the scales of a few rows at a time, under the mean
+of those rows: near what is stored in the end, but not exactly that. Lesson 08.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor
 from torch.nn.functional import pad
 
-from minquant.numerics.grids import Grid
+from minquant.numerics.grids import Codebook, Grid
+from minquant.numerics.ruler import Ruler
+from minquant.numerics.scales import StoredScales
 
 BLOCK = 256
 
@@ -42,12 +43,12 @@ BLOCK = 256
 def dynamic_map() -> Float[Tensor, "256"]:
     """The 256 values, ascending in −1 … 1: what an 8-bit code of a scale is worth.
 
-    One bit is the sign. Of the other seven the leading zeros say the decade, a 1 ends
+    One bit is the sign. In the other seven, the leading zeros say the decade, a 1 ends
     them, and the i bits that are left cut the decade into 2^i equal slices, each worth
     its middle. So near 1 there are 64 values to a decade, and near 10^−6 there is one.
-    The two codes that are over are 0 and 1. Dettmers 2016, section 2; lesson 08.
+    The two codes that are left stand for 0 and 1. Dettmers 2016, section 2; lesson 08.
 
-    All in float32, where bitsandbytes builds it: from float64, 72 values differ in
+    All in float32, where bitsandbytes builds it: in float64, 72 values would differ in
     their last bit.
 
     >>> levels = dynamic_map()
@@ -63,12 +64,14 @@ def dynamic_map() -> Float[Tensor, "256"]:
     return torch.cat(values).sort().values
 
 
+_MAP = Codebook("dynamic_map", 8, tuple(dynamic_map().tolist()))
+
+
 @dataclass(frozen=True, eq=False)
-class DoubleQuantized:
+class DoubleQuantized(StoredScales):
     """Scales in 8 bits, blocks of 256 of them with an fp32 absmax, and one fp32 mean.
 
-    It stands where a tensor of scales does (`scales.StoredScales`). Blocks run along
-    the rows, from one to the next, as in memory; the last may be shorter.
+    Blocks run on from row to row, as in memory; the last may be shorter.
     """
 
     codes: UInt8[Tensor, "rows n_groups"]
@@ -94,44 +97,19 @@ class DoubleQuantized:
         mean = scales.double().mean().float()
         blocks = _blocks(scales.float() - mean)  # (n_blocks, 256)
         absmax = blocks.abs().amax(1)
-        shares = blocks / torch.where(absmax > 0, absmax, 1)[:, None]
-        _, middle = _nodes(scales.device)
-        codes = torch.bucketize(shares, middle).flatten()[: scales.numel()]
-        made = cls(codes.reshape(scales.shape).to(torch.uint8), absmax, mean)
-        too_low = (made.dequantize() <= 0) & (scales > 0)
-        return cls(made.codes + too_low.to(torch.uint8), absmax, mean)
-
-    @property
-    def shape(self) -> torch.Size:
-        """(rows, n_groups)."""
-        return self.codes.shape
-
-    @property
-    def nbytes(self) -> int:
-        """One byte per scale, four per block of 256, and four for the mean."""
-        return self.codes.nbytes + self.absmax.nbytes + self.mean.nbytes
+        ruler = Ruler(torch.where(absmax > 0, absmax, 1)[:, None], None, _MAP)
+        codes = ruler.codes(blocks).flatten()[: scales.numel()].reshape(scales.shape)
+        too_low = (cls(codes, absmax, mean).dequantize() <= 0) & (scales > 0)
+        return cls(codes + too_low.to(torch.uint8), absmax, mean)
 
     def dequantize(self) -> Float[Tensor, "rows n_groups"]:
         """map[code] · absmax + mean, float32."""
-        levels, _ = _nodes(self.codes.device)
-        values = _blocks(levels[self.codes.long()]) * self.absmax[:, None]
+        values = Ruler(self.absmax[:, None], None, _MAP).values(_blocks(self.codes))
         values = values.flatten()[: self.codes.numel()]
         return values.reshape(self.shape) + self.mean
 
-    def to(self, device: torch.device | str) -> "DoubleQuantized":
-        """The same on another device."""
-        parts = self.codes, self.absmax, self.mean
-        return DoubleQuantized(*(part.to(device) for part in parts))
 
-
-def _blocks(values: Float[Tensor, "rows n_groups"]) -> Float[Tensor, "n_blocks 256"]:
+def _blocks(values: Shaped[Tensor, "rows n_groups"]) -> Shaped[Tensor, "n_blocks 256"]:
     """Values in memory order, 256 to a row; the last row is filled up with zeros."""
     flat = values.flatten()
     return pad(flat, (0, -flat.numel() % BLOCK)).reshape(-1, BLOCK)
-
-
-@lru_cache(maxsize=8)
-def _nodes(device: torch.device) -> tuple[Tensor, Tensor]:
-    """The map and the midpoints between its values, where codes change."""
-    levels = dynamic_map()
-    return levels.to(device), ((levels[1:] + levels[:-1]) / 2).to(device)

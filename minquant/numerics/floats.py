@@ -7,19 +7,19 @@
 
 E exponent bits choose a power of two, F fraction bits cut the stretch from it to the
 next into 2^F equal steps: so the gap between neighbours doubles with every power of
-two, and the *relative* gap stays. bias = 2^(E−1) − 1 puts e = bias at 1.
+two, and the *relative* gap stays. The number 1 has e = bias = 2^(E−1) − 1.
 
-What the last exponent means differs, and is called `top` here:
+Formats differ in what the last exponent means; `top` says it here:
 
     "inf"      IEEE 754, fp32, fp16, bf16, e5m2: f = 0 is infinity, the rest is NaN
     "nan"      e4m3fn: only the pattern of all ones is NaN, the others are numbers
     "number"   e2m1 (OCP MX, 2023): every pattern is a number
 
-`encode` rounds to the nearest, half to even. What lies half a step beyond the largest
-number becomes infinity; where there is none it becomes the largest number (torch 2.13
-does the same for e4m3fn, other converters make it NaN: the paper leaves it open). The
-formats of 8 bits: Micikevicius et al. (2022), "FP8 formats for deep learning", table 1.
-`IntFormat` is two's complement, for comparison. Lesson 01.
+`encode` rounds to the nearest, half to even. A number half a step or more beyond the
+largest becomes infinity. In a format without infinity it becomes the largest number
+(torch 2.13 does the same for e4m3fn, other converters make it NaN: the paper leaves it
+open). The formats of 8 bits: Micikevicius et al. (2022), "FP8 formats for deep
+learning", table 1. `IntFormat` is two's complement, for comparison. Lesson 01.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _RAISED = str.maketrans("-−0123456789", "⁻⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 @dataclass(frozen=True)
 class Fields:
-    """A pattern cut into its three fields, and what they make of it.
+    """A pattern cut into its three fields, and the kind of number that they make.
 
     kind: 'normal', 'subnormal', 'zero', 'infinity', 'NaN' or 'integer'.
     """
@@ -48,7 +48,7 @@ class Fields:
 
 
 class _Format:
-    """What a format of any kind can do once it can decode and encode."""
+    """What float and integer formats share."""
 
     @cached_property
     def bits(self) -> int:
@@ -68,18 +68,22 @@ class _Format:
         return Fields(sign, exponent, fraction, self._kind(exponent, fraction))
 
     def values(self) -> Float[np.ndarray, " numbers"]:
-        """Every number of the format once, ascending; not for more than 16 bits."""
+        """Every number of the format once, ascending.
+
+        Raises ValueError for a format of more than 16 bits.
+        """
         if self.bits > 16:
             raise ValueError(f"{self.name} has too many values; list 16 bits or less")
         every = np.array([self.decode(pattern) for pattern in range(2**self.bits)])
-        return np.unique(every[np.isfinite(every)])
+        return np.unique(every[np.isfinite(every)]) + 0.0  # −0 and 0 are one number
 
     def neighbours(self, pattern: int) -> tuple[float | None, float | None]:
-        """The numbers next below and above a number; None where there is none."""
-        at = self.decode(pattern)
-        near = {self.decode(p) for p in self._near(pattern)}
-        below = [x for x in near if x < at]
-        above = [x for x in near if x > at]
+        """The numbers next below and above a pattern's; None where there is none."""
+        number, every = self.decode(pattern), 2**self.bits
+        smallest = 1, every // 2 + 1  # of each sign: the neighbours of zero
+        near = [self.decode(p % every) for p in (pattern - 1, pattern + 1, *smallest)]
+        below = [x for x in near if x < number]
+        above = [x for x in near if x > number]
         return max(below, default=None), min(above, default=None)
 
 
@@ -133,8 +137,10 @@ class FloatFormat(_Format):
     def encode(self, x: float) -> int:
         """The pattern of the number nearest to x, half to even.
 
-        n counts the steps of size 2^power in |x|. A leading 1 of the fraction, and what
-        rounding carries, land in the exponent field by mere addition.
+        n counts steps in |x|; near |x| a step is 2^(power − fraction_bits). The leading
+        1 that no pattern stores, and what rounding carries, are added to the exponent.
+
+        Raises ValueError if x is NaN and the format has none.
         """
         sign = int(copysign(1, x) < 0) << (self.bits - 1)
         if isnan(x):
@@ -166,20 +172,20 @@ class FloatFormat(_Format):
 
     @cached_property
     def _last(self) -> int:
-        """The pattern of the largest number: so many below that of all ones."""
-        unused = {"inf": 2**self.fraction_bits, "nan": 1, "number": 0}[self.top]
-        return 2 ** (self.bits - 1) - 1 - unused
+        """The pattern of the largest number."""
+        special = {"inf": 2**self.fraction_bits, "nan": 1, "number": 0}[self.top]
+        return 2 ** (self.bits - 1) - 1 - special
 
     @property
     def _beyond(self) -> int:
-        """What too large a number becomes: infinity is the next pattern."""
-        return self._last + (self.top == "inf")
+        """The pattern of a number that is too large: infinity, or the largest."""
+        return self._last + 1 if self.top == "inf" else self._last
 
     @property
     def _nan(self) -> int:
         if self.top == "number":
             raise ValueError(f"x is NaN, which {self.name} cannot say; give a number")
-        return 2 ** (self.bits - 1) - 1
+        return 2 ** (self.bits - 1) - 1  # all ones
 
     def _kind(self, exponent: int, fraction: int) -> str:
         size = (exponent << self.fraction_bits) + fraction
@@ -189,14 +195,6 @@ class FloatFormat(_Format):
         if exponent:
             return "normal"
         return "subnormal" if fraction else "zero"
-
-    def _near(self, pattern: int) -> list[int]:
-        """The patterns one up and one down in size; from zero, those of either sign."""
-        half = 2 ** (self.bits - 1)
-        size, sign = pattern % half, pattern - pattern % half
-        if size == 0:
-            return [1, half + 1]
-        return [sign + near for near in (size - 1, size + 1) if near < half]
 
 
 @dataclass(frozen=True)
@@ -230,9 +228,6 @@ class IntFormat(_Format):
 
     def _kind(self, exponent: int, fraction: int) -> str:
         return "integer"
-
-    def _near(self, pattern: int) -> list[int]:
-        return [(pattern + step) % 2**self.bits for step in (-1, 1)]
 
 
 Format = FloatFormat | IntFormat

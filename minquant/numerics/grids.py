@@ -1,4 +1,4 @@
-"""Which numbers exist: the grids that weights are rounded to, and the one rounding.
+"""Which numbers exist: the grids that weights are rounded to, and how to round.
 
 A quantized weight is a small integer, its *code*. A grid says which codes there are and
 what each is worth on a ruler of scale 1 with its zero at 0:
@@ -10,18 +10,18 @@ what each is worth on a ruler of scale 1 with its zero at 0:
         TERNARY             −1, 0, 1      scale = mean |w|
     codebooks       the code is a place in an ascending list, the steps are uneven
         NF4                 16 values in −1 … 1, denser near 0
-        FP4                 15 values in −6 … 6 (E2M1; the two zeros are one)
+        FP4                 15 values in −6 … 6 (E2M1; its two zeros are one)
         FP8_E4M3, FP8_E5M2  253 values to ±448, 247 to ±57344
 
 Rounding goes to the nearest value. Ties, halfway between two: integer grids round half
 to even, as `torch.round` does; codebooks take the lower code (a cast to float8 would
 take the even mantissa).
 
-A code of a codebook counts places from the lowest value, so codes ascend with values.
-It is not the bit pattern that hardware has for the same number, which sorts negative
-ones the other way and has a second zero.
+Codes of a codebook count its values from the lowest, so they ascend with the values.
+The bit patterns that hardware has for the same numbers do not: there negative numbers
+descend, and zero has two patterns.
 
-Notebook 01 shows the bits of the formats, 02 the integer grids, 08 derives NF4.
+Lesson 01 shows the bits of the formats, 02 the integer grids, 08 derives NF4.
 """
 
 from dataclasses import dataclass
@@ -33,13 +33,16 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
+from minquant.numerics.floats import FORMATS
+
 
 @dataclass(frozen=True)
 class IntegerGrid:
     """The integers low … high, one step apart: the code is the value.
 
-    bits: what a code takes in storage. reach: scale = extreme of the group / reach.
-    fit: which extreme: the largest |w|, the mean |w|, or lowest to highest (has zeros).
+    bits: what a code takes in storage. fit: what the scale is fitted to in each group:
+    its largest |w|, its mean |w|, or the range from lowest to highest (with a zero).
+    reach: the scale is that number over reach.
     """
 
     name: str
@@ -51,7 +54,7 @@ class IntegerGrid:
 
     @property
     def levels(self) -> range:
-        """Every value at scale 1 and zero 0, ascending; len(levels) codes exist."""
+        """Every value at scale 1 and zero 0, ascending, one for each code."""
         return range(self.low, self.high + 1)
 
     @property
@@ -64,8 +67,9 @@ class IntegerGrid:
 class Codebook:
     """Any ascending list of values: code i is worth levels[i] at scale 1.
 
-    The scale makes the largest level the group's absmax: scale = absmax / levels[-1].
-    Raises ValueError if levels do not ascend to a positive one, or outnumber the codes.
+    The largest level is laid on the group's absmax: scale = absmax / levels[-1].
+    Raises ValueError if levels do not ascend to a positive one, or if there are more
+    than 2^bits.
     """
 
     name: str
@@ -93,7 +97,7 @@ class Codebook:
 
     @property
     def reach(self) -> float:
-        """The largest level, which the group's absmax is mapped to."""
+        """The largest level, which is laid on the group's absmax."""
         return self.levels[-1]
 
 
@@ -115,8 +119,9 @@ def absmax(bits: int) -> IntegerGrid:
 def symmetric_full(bits: int) -> IntegerGrid:
     """All codes, −2^(b−1) … 2^(b−1)−1, with the scale absmax/(2^(b−1)−½).
 
-    The convention of GPTQ's code and of compressed-tensors: the step is shorter than
-    absmax's, and none is cut by over half a step. bits: 2 to 16, else ValueError.
+    The convention of GPTQ's code and of compressed-tensors: steps are shorter than
+    absmax's, and no weight is cut by more than half a step. bits: 2 to 16, else
+    ValueError.
 
     >>> symmetric_full(4).levels, symmetric_full(4).reach
     (range(-8, 8), 7.5)
@@ -143,41 +148,31 @@ def _width(bits: int) -> int:
     return bits
 
 
-def small_floats(exponent: int, mantissa: int, top: float) -> tuple[float, ...]:
-    """Every finite value of a small float format, ascending, with one zero.
-
-    exponent, mantissa: widths in bits, with bias 2^(exponent−1) − 1 and subnormals at
-    the lowest exponent. top: the largest finite value.
-
-    >>> small_floats(2, 1, top=6)[7:]
-    (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
-    """
-    lowest, steps = 2 - 2 ** (exponent - 1), 2**mantissa
-    values = [m / steps * 2.0**lowest for m in range(steps)]
-    for e in range(2**exponent - 1):
-        values += [(1 + m / steps) * 2.0 ** (lowest + e) for m in range(steps)]
-    positive = [v for v in values if 0 < v <= top]
-    return (*(-v for v in reversed(positive)), 0.0, *positive)
-
-
 def nf4_levels(outermost: float = 1 - (1 / 30 + 1 / 32) / 2) -> tuple[float, ...]:
     """NF4's sixteen values, derived: quantiles of the normal, scaled to ±1.
 
-    Weights look normal, so go through the bell in equal steps of probability: eight
-    above the middle, seven below, joined at an exact 0. Probability 1 lies at infinity,
-    so the outermost value stands a little before: half a slice from the end, the mean
-    for 15 and 16 slices. QLoRA's equation 4 gives other values. Notebook 08.
+    Weights look normal, so go through the bell curve in equal steps of probability:
+    eight above the middle, seven below, joined at an exact 0. Probability 1 lies at
+    infinity, so the outermost value stands half a slice before the end (the mean for 15
+    and 16 slices). QLoRA's equation 4 gives other values. Lesson 08.
     """
-    below, above = (  # from the outermost inwards
-        [NormalDist().inv_cdf(outermost + (0.5 - outermost) * i / n) for i in range(n)]
-        for n in (7, 8)
-    )
-    values = [-v for v in below] + [0.0] + above[::-1]
+
+    def quantiles(n: int) -> list[float]:
+        """From the outermost probability, in n equal steps towards one half."""
+        steps = [outermost + (0.5 - outermost) * i / n for i in range(n)]
+        return [NormalDist().inv_cdf(p) for p in steps]
+
+    values = [-v for v in quantiles(7)] + [0.0] + quantiles(8)[::-1]
     return tuple(v / values[-1] for v in values)
 
 
+def _values(name: str) -> tuple[float, ...]:
+    """Every finite value of a small float format, ascending, with one zero."""
+    return tuple(FORMATS[name].values().tolist())
+
+
 # The table published with QLoRA (Dettmers et al. 2023), float32. The grid uses it, not
-# `nf4_levels()`, so that our values are bit for bit those of other programs.
+# `nf4_levels()`, so that its values are those of other programs, bit for bit.
 NF4_PUBLISHED = (
     *(-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453),
     *(-0.28444138169288635, -0.18477343022823334, -0.09105003625154495, 0.0),
@@ -186,17 +181,17 @@ NF4_PUBLISHED = (
     *(0.7229568362236023, 1.0),
 )
 NF4 = Codebook("NF4", 4, NF4_PUBLISHED)
-FP4 = Codebook("FP4", 4, small_floats(2, 1, top=6))
-FP8_E4M3 = Codebook("FP8_E4M3", 8, small_floats(4, 3, top=448))
-FP8_E5M2 = Codebook("FP8_E5M2", 8, small_floats(5, 2, top=57344))
-# Three values carry log2(3) = 1.58 bits, but a code of its own takes two. The scale is
-# the mean |w|, as in BitNet b1.58 (Ma et al. 2024); large weights are cut to ±scale.
+FP4 = Codebook("FP4", 4, _values("fp4 e2m1"))
+FP8_E4M3 = Codebook("FP8_E4M3", 8, _values("fp8 e4m3"))
+FP8_E5M2 = Codebook("FP8_E5M2", 8, _values("fp8 e5m2"))
+# Three values carry log2(3) = 1.58 bits, but a code takes two. The scale is the mean
+# |w|, as in BitNet b1.58 (Ma et al. 2024); large weights are cut to ±scale.
 TERNARY = IntegerGrid("ternary", 2, -1, 1, 1, fit="absmean")
 
 
 @lru_cache(maxsize=64)
 def _nodes(grid: Codebook, dtype: torch.dtype, device: torch.device) -> list[Tensor]:
-    """The levels as a tensor, and the midpoints between them, where codes change."""
+    """The levels, and the midpoints between them, where codes change."""
     levels = torch.tensor(grid.levels, dtype=torch.float64)
     middle = (levels[1:] + levels[:-1]) / 2
     return [levels.to(device, dtype), middle.to(device, dtype)]
@@ -204,20 +199,23 @@ def _nodes(grid: Codebook, dtype: torch.dtype, device: torch.device) -> list[Ten
 
 def code_dtype(grid: Grid) -> torch.dtype:
     """The first of uint8, int8, int16, int32 that holds every code."""
-    kinds = map(torch.iinfo, (torch.uint8, torch.int8, torch.int16, torch.int32))
-    fit = (k for k in kinds if k.min <= grid.low and grid.high <= k.max)
-    return getattr(torch, next(fit).dtype)
+    for dtype in (torch.uint8, torch.int8, torch.int16):
+        info = torch.iinfo(dtype)
+        if info.min <= grid.low and grid.high <= info.max:
+            return dtype
+    return torch.int32
 
 
 def round_to_codes(
     x: Float[Tensor, "*shape"],
     grid: Grid,
-    zeros: Integer[Tensor, "*#shape"] | None = None,
+    zeros: Integer[Tensor, "*#shape"] | int | None = None,
 ) -> Integer[Tensor, "*shape"]:
     """The rounding function: codes of the values nearest to x.
 
     x: weights over their scale. zeros: added after rounding, on a grid that has them;
-    it broadcasts. (Added before, an odd zero would turn the ties.) Notebook 02.
+    they broadcast. (Added before, an odd zero would send ties the other way.) Lesson
+    02.
 
         integers     clamp(round(x) + zero, low, high)
         codebook     how many midpoints between levels lie below x
@@ -237,7 +235,7 @@ def round_to_codes(
 def value(
     codes: Integer[Tensor, "*shape"], grid: Grid, dtype: torch.dtype = torch.float32
 ) -> Float[Tensor, "*shape"]:
-    """What codes are worth at scale 1 and zero 0: the way back from `round_to_codes`.
+    """What codes are worth at scale 1 and zero 0: the inverse of `round_to_codes`.
 
     >>> value(torch.tensor([0, 7, 15]), NF4)
     tensor([-1.,  0.,  1.])

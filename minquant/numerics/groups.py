@@ -8,11 +8,11 @@
     groups             (1, 1, out · in)       (out, 1, in)           (out, in / g, g)
     scales             (1, 1)                 (out, 1)               (out, in / g)
 
-`split` is the matrix seen as groups (a view where torch can make one), `join` the way
-back, `spread` gives each weight its group's number. A channel is an output: a row of W,
-all weights that make one number of Y. Groups run along the row, as the sum does, so a
-kernel can use a group's scale once and go on. Short rulers fit better and cost more:
-notebook 03 weighs the two.
+`split` shows the matrix as groups (a view where torch can make one); a reshape goes
+back. `spread` gives each weight its group's number. A channel is an output: a row of W,
+with all weights that make one number of Y. Groups run along the row, as the sum does,
+so a kernel can use a group's scale once and go on. Short rulers fit better and cost
+more: lesson 03 weighs the two.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Granularity:
-    """For how many weights one scale serves: make it with the names below.
+    """How many weights share a scale: use the names below.
 
     kind: "tensor", "channel" or "group"; group_size: weights per group, for "group".
     """
@@ -81,7 +81,7 @@ def group_shape(
 
 
 def _near(g: int, width: int) -> str:
-    """Up to three divisors of the width that are nearest to g, in words."""
+    """The divisors of the width that are nearest to g, up to three, in words."""
     divisors = [d for d in range(2, width + 1) if width % d == 0] or [width]
     *rest, last = sorted(sorted(divisors, key=lambda d: abs(d - g))[:3])
     return f"{', '.join(map(str, rest))} or {last}" if rest else f"{last}"
@@ -99,19 +99,6 @@ def split(
     return W.reshape(group_shape(tuple(W.shape), granularity))  # (rows, n_groups, g)
 
 
-def join(
-    groups: Shaped[Tensor, "rows n_groups g"], shape: tuple[int, int]
-) -> Shaped[Tensor, "out in"]:
-    """The matrix that `split` took apart; shape is its (out, in).
-
-    >>> import torch
-    >>> W = torch.arange(12).reshape(3, 4)
-    >>> bool((join(split(W, per_group(2)), (3, 4)) == W).all())
-    True
-    """
-    return groups.reshape(shape)
-
-
 def spread(
     values: Shaped[Tensor, "rows n_groups"],
     shape: tuple[int, int],
@@ -119,7 +106,7 @@ def spread(
 ) -> Shaped[Tensor, "out in"]:
     """One number per group (scales, say) spread to one per weight.
 
-    Raises ValueError if `values` is not one number per group of such a matrix.
+    Raises ValueError unless `values` has one number per group of such a matrix.
 
     >>> import torch
     >>> spread(torch.tensor([[1, 2]]), (1, 6), per_group(3))
@@ -131,4 +118,4 @@ def spread(
             f"values has shape {tuple(values.shape)}; a matrix {tuple(shape)} "
             f"{granularity} has {(rows, n_groups)} groups, give one number for each"
         )
-    return join(values[:, :, None].expand(rows, n_groups, g), shape)
+    return values[:, :, None].expand(rows, n_groups, g).reshape(shape)

@@ -5,31 +5,35 @@
 
 A ruler is a grid, stretched to the weights: `scale` is the length of its steps, `zero`
 the code that stands for 0 (none on symmetric grids and codebooks). Every method of the
-package rounds with `codes` and reads with `values`; what methods differ in is which
-ruler they take, and what the weights are when they come to it.
+package rounds with `codes` and reads with `values`; methods differ in the ruler they
+take, and in what they do to the weights before they round them.
 
 One `Ruler` serves one group, or many at the same time: scale and zero broadcast against
 the weights. So it fits a single row, a column with a ruler for each of its weights, or
 a whole matrix cut into groups.
 
     weights (g,)                  scale ()                  one group
-    weights (out,)                scale (out,)              a column: `by_group`
     weights (rows, n_groups, g)   scale (rows, n_groups, 1) a matrix: `of_groups`
+    weights (rows,)               scale (rows,)             a column: `column`
 
 The scale is the one that is *stored*, rounded to fp16 or shorter. Codes are computed
-against it, so that both directions use the same ruler and nothing is lost twice.
+against it, so both directions use the same ruler.
 
 Lesson 02 lays one on a row, lesson 03 cuts a matrix into many.
 """
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Float, Integer, Num
 from torch import Tensor
 
 from minquant.numerics.grids import Grid, round_to_codes, value
 from minquant.numerics.scales import Scales, scale_values
+
+# A zero for each group, as stored: whole numbers in the grid's range, or floats.
+Zeros: TypeAlias = Num[Tensor, "rows n_groups"] | None
 
 
 def work_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -41,25 +45,25 @@ def work_dtype(dtype: torch.dtype) -> torch.dtype:
 class Ruler:
     """A grid with its scale as stored, and its zero where the grid has one.
 
-    scale: positive, in the dtype to calculate in. zero: whole numbers, or None. Both
-    broadcast against the weights and codes below.
+    scale: in the dtype to calculate in. zero: whole numbers, or None; or floats, where
+    a method (HQQ) lays 0 between two codes. Both broadcast against weights and codes.
 
-    >>> from minquant.numerics.grids import zero_point
-    >>> ruler = Ruler(torch.tensor(0.5), torch.tensor(3), zero_point(3))
+    >>> import minquant as mq
+    >>> ruler = Ruler(torch.tensor(0.5), torch.tensor(3), mq.zero_point(3))
     >>> codes = ruler.codes(torch.tensor([-1.5, 0.2, 0.3, 9.0]))
     >>> codes.tolist(), ruler.values(codes).tolist()
     ([0, 3, 4, 7], [-1.5, 0.0, 0.5, 2.0])
     """
 
     scale: Float[Tensor, "*scales"]
-    zero: Integer[Tensor, "*zeros"] | int | None
+    zero: Num[Tensor, "*zeros"] | float | None
     grid: Grid
 
     @classmethod
     def of_groups(
         cls,
         scales: Scales,
-        zeros: Integer[Tensor, "rows n_groups"] | None,
+        zeros: Zeros,
         grid: Grid,
         dtype: torch.dtype = torch.float32,
     ) -> "Ruler":
@@ -70,32 +74,29 @@ class Ruler:
         scale = scale_values(scales).to(dtype)[:, :, None]
         return cls(scale, None if zeros is None else zeros[:, :, None], grid)
 
-    @classmethod
-    def by_group(
-        cls,
-        scales: Scales,
-        zeros: Integer[Tensor, "rows n_groups"] | None,
-        grid: Grid,
-        dtype: torch.dtype = torch.float32,
-    ) -> list["Ruler"]:
-        """A list with the ruler of each group of columns, for columns (rows,) of it."""
-        scale = scale_values(scales).to(dtype).T.contiguous()  # (n_groups, rows)
-        if zeros is None:
-            return [cls(row, None, grid) for row in scale]
-        return [
-            cls(*rows, grid) for rows in zip(scale, zeros.T.contiguous(), strict=True)
-        ]
+    def column(self, group: int) -> "Ruler":
+        """From the rulers of a matrix, those for one column (rows,) of this group.
+
+        >>> import minquant as mq
+        >>> Ruler.of_groups(torch.tensor([[1.0, 2.0]]), None, mq.NF4).column(1).scale
+        tensor([2.])
+        """
+        zero = None if self.zero is None else self.zero[:, group, 0].contiguous()
+        return Ruler(self.scale[:, group, 0].contiguous(), zero, self.grid)
 
     def codes(self, w: Float[Tensor, "*shape"]) -> Integer[Tensor, "*shape"]:
-        """The code of the nearest value to each weight; ties as `round_to_codes`."""
-        return round_to_codes(w / self.scale, self.grid, self.zero)
+        """The code of the nearest value to each weight; ties as in `round_to_codes`."""
+        steps = w / self.scale
+        if isinstance(self.zero, Tensor) and self.zero.is_floating_point():
+            return round_to_codes(steps + self.zero, self.grid)
+        return round_to_codes(steps, self.grid, self.zero)
 
     def values(self, codes: Integer[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """What codes stand for, in the units of the weights."""
         return self.stretch(value(codes, self.grid, self.scale.dtype))
 
-    def stretch(self, levels: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        """Levels of the grid, as they lie at scale 1, moved to where they lie here."""
+    def stretch(self, levels: Float[Tensor, "*levels"]) -> Float[Tensor, "*weights"]:
+        """Where levels of the grid, or any points between them, lie on this ruler."""
         steps = levels if self.zero is None else levels - self.zero
         return steps * self.scale
 

@@ -1,25 +1,25 @@
-"""How a scale is itself stored: the ruler's length is a number, and costs bits too.
+"""How a scale is itself stored: the length of a step is a number, and costs bits too.
 
     plain       a torch dtype: fp16 (the default), bf16, fp32, ...     16 or 32 bits
     E8M0        a byte e, worth 2^(e − 127): MX formats, groups of 32         8 bits
     E4M3        an 8-bit float, times one fp32 for the tensor: NVFP4, of 16   8 bits
 
 At groups of 128 an fp16 scale adds 16 / 128 = 1/8 bit per weight; at groups of 16 it
-would add a whole bit, so formats with short groups shorten the scale. Whatever has
-`shape`, `nbytes`, `dequantize()` and `to(device)` can stand where a tensor of scales
-does (`StoredScales`): double quantization brings one of its own.
+would add a whole bit, so formats with short groups shorten the scale. `double_quant`
+is one more of these formats: they are the subclasses of `StoredScales`, and can stand
+wherever a tensor of scales does.
 
-`store` turns ideal scales into stored ones and refuses what would come out as 0 or
-infinite. Codes are always computed against what is stored, so a coarse scale costs a
-ruler that is a little too long or short, never a disagreement between both ways.
+`store` turns ideal scales into stored ones, and refuses a scale that would become 0 or
+infinite. Codes are always computed against what is stored, so a coarse scale makes a
+ruler a little too long or too short, and both directions still agree.
 
-Notebook 03 counts these bits, notebook 08 compares the formats at equal total bits.
+Lesson 03 counts these bits, lesson 08 compares the formats at equal total bits.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import frexp
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float, UInt8
@@ -32,23 +32,26 @@ from minquant.numerics.grids import Grid
 EMPTY = 2.0**-14
 
 
-@runtime_checkable
-class StoredScales(Protocol):
-    """Scales in a format of their own; (rows, n_groups) when they are read."""
+class StoredScales:
+    """Scales in a short format: a dataclass of tensors, the first (rows, n_groups)."""
+
+    def dequantize(self) -> Float[Tensor, "rows n_groups"]:
+        """The scales as numbers, float32."""
+        raise NotImplementedError
 
     @property
     def shape(self) -> torch.Size:
         """(rows, n_groups)."""
+        return next(iter(vars(self).values())).shape
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all that is stored."""
-
-    def dequantize(self) -> Float[Tensor, "rows n_groups"]:
-        """The scales as numbers, float32."""
+        """Bytes of everything that is stored."""
+        return sum(part.nbytes for part in vars(self).values())
 
     def to(self, device: torch.device | str) -> "StoredScales":
-        """The same on another device."""
+        """The same scales on another device."""
+        return type(self)(*(part.to(device) for part in vars(self).values()))
 
 
 Scales: TypeAlias = Float[Tensor, "rows n_groups"] | StoredScales
@@ -56,7 +59,7 @@ ScaleType: TypeAlias = torch.dtype | Callable[[Tensor, Grid], StoredScales]
 
 
 @dataclass(frozen=True, eq=False)
-class E8M0:
+class E8M0(StoredScales):
     """Powers of two, one byte each: an exponent and nothing else.
 
     OCP Microscaling Formats (MX) v1.0, section 5.4.1; `store` is its section 6.3.
@@ -69,10 +72,11 @@ class E8M0:
         """2^(floor(log2 absmax) − exponent of the grid's largest value), per group.
 
         The largest weights may be cut: absmax / scale can come near 8 where FP4 ends
-        at 6. Give it as `scale_dtype=E8M0.store`.
+        at 6. Pass it as `scale_dtype=E8M0.store`.
 
-        >>> from minquant.numerics.grids import FP4
-        >>> E8M0.store(torch.tensor([[4 / 6, 7.9 / 6, 8 / 6]]), FP4).dequantize()
+        >>> import minquant as mq
+        >>> ideal = torch.tensor([[4 / 6, 7.9 / 6, 8 / 6]])
+        >>> mq.E8M0.store(ideal, mq.FP4).dequantize()
         tensor([[1., 1., 2.]])
         """
         # scale · reach is absmax up to a rounding, which must not halve a scale
@@ -80,27 +84,13 @@ class E8M0:
         exponents = torch.frexp(top).exponent - frexp(grid.reach)[1]
         return cls((exponents.clamp(-127, 127) + 127).to(torch.uint8))
 
-    @property
-    def shape(self) -> torch.Size:
-        """(rows, n_groups)."""
-        return self.exponents.shape
-
-    @property
-    def nbytes(self) -> int:
-        """One byte per scale."""
-        return self.exponents.nbytes
-
     def dequantize(self) -> Float[Tensor, "rows n_groups"]:
         """2^(e − 127), float32."""
         return torch.exp2(self.exponents.double() - 127).float()
 
-    def to(self, device: torch.device | str) -> "E8M0":
-        """The same on another device."""
-        return E8M0(self.exponents.to(device))
-
 
 @dataclass(frozen=True, eq=False)
-class E4M3:
+class E4M3(StoredScales):
     """An 8-bit float (torch.float8_e4m3fn) per group times one fp32 per tensor."""
 
     numbers: Float[Tensor, "rows n_groups"]
@@ -110,11 +100,11 @@ class E4M3:
     def of(
         cls, W: Float[Tensor, "out in"], grid: Grid
     ) -> Callable[[Tensor, Grid], "E4M3"]:
-        """The way to store the scales of W, for `scale_dtype=E4M3.of(W, grid)`.
+        """The function that stores the scales of W, for `scale_dtype=E4M3.of(W, grid)`.
 
         The tensor scale is absmax / (reach · 448): the group with the largest weight
         gets 448, the largest E4M3 number. A group's scale below 2^-9 of the tensor
-        scale, the smallest E4M3 number, is stored as that.
+        scale is stored as 2^-9, the smallest E4M3 number.
         """
         top = W.detach().abs().amax().float() / (grid.reach * 448)
         tensor_scale = torch.where(top > 0, top, EMPTY)
@@ -126,23 +116,9 @@ class E4M3:
 
         return store
 
-    @property
-    def shape(self) -> torch.Size:
-        """(rows, n_groups)."""
-        return self.numbers.shape
-
-    @property
-    def nbytes(self) -> int:
-        """One byte per scale, and four for the tensor's."""
-        return self.numbers.nbytes + self.tensor_scale.nbytes
-
     def dequantize(self) -> Float[Tensor, "rows n_groups"]:
         """number · tensor_scale, float32."""
         return self.numbers.float() * self.tensor_scale
-
-    def to(self, device: torch.device | str) -> "E4M3":
-        """The same on another device."""
-        return E4M3(self.numbers.to(device), self.tensor_scale.to(device))
 
 
 def scale_values(scales: Scales) -> Float[Tensor, "rows n_groups"]:
@@ -152,8 +128,8 @@ def scale_values(scales: Scales) -> Float[Tensor, "rows n_groups"]:
     return scales if scales.dtype == torch.float64 else scales.float()
 
 
-def scale_name(scales: Scales) -> str:
-    """What scales are stored as, in a word.
+def scale_name(scales: Scales | Float[Tensor, " in"]) -> str:
+    """The name of the format that scales are stored in.
 
     >>> scale_name(torch.ones(2, 1).half())
     'float16'
@@ -163,26 +139,34 @@ def scale_name(scales: Scales) -> str:
     return str(scales.dtype).removeprefix("torch.")
 
 
-def put(ideal: Float[Tensor, "rows n_groups"], how: ScaleType, grid: Grid) -> Scales:
-    """Ideal scales as they are stored, unchecked; 0 (no ruler needed) becomes EMPTY."""
+def store_unchecked(
+    ideal: Float[Tensor, "rows n_groups"], scale_dtype: ScaleType, grid: Grid
+) -> Scales:
+    """Ideal scales as they are stored; 0 (no ruler needed) becomes EMPTY."""
     ideal = ideal.masked_fill(ideal == 0, EMPTY)
-    return ideal.to(how) if isinstance(how, torch.dtype) else how(ideal, grid)
+    if isinstance(scale_dtype, torch.dtype):
+        return ideal.to(scale_dtype)
+    return scale_dtype(ideal, grid)
 
 
-def store(ideal: Float[Tensor, "rows n_groups"], how: ScaleType, grid: Grid) -> Scales:
+def store(
+    ideal: Float[Tensor, "rows n_groups"], scale_dtype: ScaleType, grid: Grid
+) -> Scales:
     """Ideal scales as they are stored: in a dtype, or by a function such as E8M0.store.
 
-    Raises ValueError where a scale overflows or rounds to 0, TypeError if `how` is no
-    floating dtype. A scale that fp16 holds as a subnormal number (below 6.1e-5) is
-    stored, a little less exactly.
+    Raises ValueError if a scale overflows or rounds to 0, TypeError if `scale_dtype` is
+    a dtype but no float. A scale that fp16 holds as a subnormal number (below 6.1e-5)
+    is stored, a little less exactly.
 
-    >>> from minquant.numerics.grids import NF4
-    >>> store(torch.tensor([[0.1, 0.0]]), torch.float16, NF4)
+    >>> import minquant as mq
+    >>> store(torch.tensor([[0.1, 0.0]]), torch.float16, mq.NF4)
     tensor([[9.9976e-02, 6.1035e-05]], dtype=torch.float16)
     """
-    if isinstance(how, torch.dtype) and not how.is_floating_point:
-        raise TypeError(f"scale_dtype is {how}; choose a float, such as torch.float16")
-    stored = put(ideal, how, grid)
+    if isinstance(scale_dtype, torch.dtype) and not scale_dtype.is_floating_point:
+        raise TypeError(
+            f"scale_dtype is {scale_dtype}; choose a float, such as torch.float16"
+        )
+    stored = store_unchecked(ideal, scale_dtype, grid)
     values, name = scale_values(stored), scale_name(stored)
     if n := int((~values.isfinite()).sum()):
         raise ValueError(
@@ -196,3 +180,13 @@ def store(ideal: Float[Tensor, "rows n_groups"], how: ScaleType, grid: Grid) -> 
             f"torch.{name}; take scale_dtype=torch.float32, or multiply W"
         )
     return stored
+
+
+def store_input_scales(
+    s: Float[Tensor, " in"], scale_dtype: ScaleType, grid: Grid
+) -> Float[Tensor, " in"]:
+    """The input scales of AWQ and SmoothQuant as they are stored: in `scale_dtype`, or
+    in fp16 where that has fewer than 16 bits or is a format for groups.
+    """
+    wide = isinstance(scale_dtype, torch.dtype) and scale_dtype.itemsize > 1
+    return store(s[None], scale_dtype if wide else torch.float16, grid)[0]

@@ -1,1 +1,1 @@
-"""Planning: what fits, and what to choose. See README.md beside this file."""
+"""What fits in memory, how fast it can be, and which file to take."""

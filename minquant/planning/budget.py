@@ -1,4 +1,4 @@
-"""What fine-tuning will keep in memory, from shapes alone: before a model is loaded.
+"""What fine-tuning keeps in memory, computed from shapes before a model is loaded.
 
                      per trained number    per frozen weight
     full, 16 bits    2 + 2 + 4 + 8         none is frozen
@@ -7,11 +7,12 @@
 
 in bytes: the number, its gradient, the fp32 master that 16-bit training needs, Adam's
 two moments. An adapter of rank r on a matrix (out, in) trains r · (out + in) numbers,
-which are fp32 themselves and need no master.
+which are in fp32 and need no master.
 
-That is the batch aside. What a batch leaves for the backward pass, `saved`, grows with
-its tokens. Bytes for one token, in a Llama of width d, inner width f, layers of q, k, v
-outputs, and e = 2 bytes to a number:
+What a batch leaves for the backward pass, `saved`, comes on top and grows with its
+tokens. These are the bytes for one token in each decoder layer of a Llama. d is its
+width, f the width inside the MLP; q, k and v are the numbers of outputs of these
+matrices; e = 2 is the bytes of a number:
 
                           full                  LoRA and QLoRA of rank r
     a norm                4 (d + 1) + e d       4 (d + 1)
@@ -21,11 +22,11 @@ outputs, and e = 2 bytes to a number:
     the MLP               4 e f                 3 e f, and 4 f for down
     X Aᵀ, each layer      nothing               4 r
 
-The 4 are fp32: a norm squares its input there, and each adapter makes an fp32 copy of
-its own of the layer's input. So adapters save more than full fine-tuning. The loss adds
-4 bytes for each word of the vocabulary, for every label that asks.
+The 4 stands for fp32: a norm squares its input in fp32, and each adapter makes its own
+fp32 copy of its layer's input. So adapters save more than full fine-tuning does. Each
+label that has a loss adds 4 bytes for each word of the vocabulary.
 
-`memory.step_memory` measures the same; lesson 09 holds one against the other.
+`memory.step_memory` measures what is computed here, and lesson 09 compares the two.
 """
 
 import re
@@ -39,8 +40,10 @@ from minquant.models.linear_layers import linear_layers, weight_of
 from minquant.planning.memory import StepMemory
 
 Shapes = Mapping[str, tuple[int, int]]
-MOMENTS, MASTER, FULL, HALF = 8, 4, 4, 2  # bytes
-BASES = {  # bits of a frozen weight, scales and all
+MOMENTS = 8  # bytes for each trained number: Adam's two moments, in fp32
+MASTER = 4  # bytes for each number trained in 16 bits: its fp32 master
+FULL, HALF = 4, 2  # bytes of a number in 32 and in 16 bits
+BASES = {  # bits of a frozen weight, scales included
     "fp32": 32.0,
     "16 bits": 16.0,
     "int8": 8 + 16 / 64,
@@ -48,11 +51,15 @@ BASES = {  # bits of a frozen weight, scales and all
     "NF4, double": 4 + 8 / 64 + 32 / (64 * 256),
 }
 ATTENTION = r"[qkvo]_proj$"
-# How many tensors of its output's size a layer is the cause of: k, v, up and q stay as
-# they are, with q's goes attention's result, and with gate's what silu makes of it.
-KEPT = {"q_proj": 2, "k_proj": 1, "v_proj": 1, "o_proj": 0}
-KEPT |= {"gate_proj": 2, "up_proj": 1, "down_proj": 0}
-FIRST = "q_proj", "gate_proj", "down_proj"  # to read an input that nothing else keeps
+# How many tensors of the size of its output are kept for the backward pass, by layer.
+# For k, v and up this is the output itself; for q the output and the result of
+# attention, which has as many numbers; for gate the output and silu of it.
+OUTPUTS_KEPT = {"q_proj": 2, "k_proj": 1, "v_proj": 1, "o_proj": 0}
+OUTPUTS_KEPT |= {"gate_proj": 2, "up_proj": 1, "down_proj": 0}
+# The layers whose input is counted. k and v read the same input as q, and up the same
+# as gate; o reads the result of attention, which is counted with q.
+INPUT_KEPT = "q_proj", "gate_proj", "down_proj"
+AFTER_NORM = "q_proj", "gate_proj"  # each of the two norms is counted with one of them
 
 
 def shapes_of(model: nn.Module) -> dict[str, tuple[int, int]]:
@@ -62,7 +69,7 @@ def shapes_of(model: nn.Module) -> dict[str, tuple[int, int]]:
 
 
 def rest_of(model: nn.Module) -> int:
-    """How many numbers a model has beside these: embeddings, norms, lm_head."""
+    """How many numbers a model has outside these layers: embeddings, norms, lm_head."""
     everything = sum(p.numel() for p in model.parameters())
     return everything - sum(map(prod, shapes_of(model).values()))
 
@@ -70,7 +77,7 @@ def rest_of(model: nn.Module) -> int:
 def llama(
     layers: int, width: int, inner: int, vocabulary: int
 ) -> tuple[dict[str, tuple[int, int]], int]:
-    """The shapes of a Llama whose heads all have keys of their own, and its rest.
+    """The shapes of a Llama without grouped queries, and how many other numbers it has.
 
     >>> shapes, rest = llama(32, 4096, 11008, 32000)  # Llama-2-7B
     >>> sum(out * width for out, width in shapes.values()) + rest
@@ -84,8 +91,9 @@ def llama(
 
 
 def adapter_numbers(shapes: Shapes, rank: int, only: str = "") -> int:
-    """Numbers in A and B of all layers whose name fits `only`: r · (out + in) each.
+    """How many numbers A and B of all layers have: r · (out + in) for each.
 
+    only: a regular expression; only layers in whose name it is found have adapters.
     Raises ValueError for a rank below 1.
 
     >>> adapter_numbers({"q_proj": (4096, 4096)}, 16)
@@ -101,7 +109,10 @@ def _check(rank: int) -> None:
 
 
 def full(shapes: Shapes, rest: int, *, bits: int = 16) -> StepMemory:
-    """Every number is trained. bits: 16 (with fp32 masters) or 32 (without).
+    """The bytes of full fine-tuning, without the batch: every number is trained.
+
+    rest: how many numbers there are outside the shapes. bits: 16 (with fp32 masters)
+    or 32 (without). Raises ValueError for other bits.
 
     >>> full({"q_proj": (4, 4)}, 0)
     StepMemory(weights=32, gradients=32, optimizer=192, saved=0)
@@ -116,10 +127,12 @@ def full(shapes: Shapes, rest: int, *, bits: int = 16) -> StepMemory:
 def adapted(
     shapes: Shapes, rest: int, rank: int, *, base: str = "NF4, double", only: str = ""
 ) -> StepMemory:
-    """Adapters are trained, all else is frozen. base: of BASES, for the linear layers;
-    the rest has 16 bits (32 if they are fp32).
+    """The bytes of LoRA or QLoRA, without the batch: only adapters are trained.
 
-    Raises ValueError for another base.
+    base: how the frozen linear layers are stored, a name in BASES. The rest has 32 bits
+    if the base is "fp32", else 16. only: as in `adapter_numbers`.
+
+    Raises ValueError for a base that is not in BASES, or a rank below 1.
 
     >>> adapted({"q_proj": (64, 256)}, 0, 2, base="16 bits")
     StepMemory(weights=35328, gradients=2560, optimizer=5120, saved=0)
@@ -127,14 +140,16 @@ def adapted(
     if base not in BASES:
         raise ValueError(f"base is {base!r}; choose from {', '.join(BASES)}")
     frozen = sum(map(prod, shapes.values())) * BASES[base] / 8
-    around = rest * (FULL if base == "fp32" else HALF)
+    frozen += rest * (FULL if base == "fp32" else HALF)
     n = adapter_numbers(shapes, rank, only)
-    return StepMemory(round(frozen + around) + FULL * n, FULL * n, MOMENTS * n, 0)
+    return StepMemory(round(frozen) + FULL * n, FULL * n, MOMENTS * n, 0)
 
 
 class Batch(NamedTuple):
-    """What one step reads: so many rows of so many tokens; `asked` of their labels have
-    a loss (`rows * (tokens - 1)` if all do)."""
+    """What one step reads: `rows` texts of `tokens` tokens each.
+
+    asked: how many labels have a loss; `rows * (tokens - 1)` if all do.
+    """
 
     rows: int
     tokens: int
@@ -150,15 +165,15 @@ def saved(
     rank: int | None = None,
     bits: int = 16,
 ) -> int:
-    """Bytes that a batch leaves for the backward pass of a Llama, by the account above.
+    """Bytes that a batch leaves for the backward pass of a Llama: the account above.
 
-    For `finetune.batch_loss`, attention that never holds its (tokens, tokens) scores,
-    and without dropout. rank: of the adapters on all linear layers (the base may be
-    floats or codes: these save nothing); None if all weights are trained. bits: 16 or
-    32, of what the model computes in. In 32 no copy is needed: an adapter keeps the
-    layer's own input.
+    It holds for `finetune.batch_loss`, for attention that never stores its (tokens,
+    tokens) scores, and without dropout. rank: of adapters on all linear layers, whether
+    these are floats or codes; None if all weights are trained. bits: 16 or 32, of what
+    the model computes in. In 32 bits an adapter needs no copy: it keeps the layer's own
+    input.
 
-    Raises ValueError for a rank below 1, other bits, a layer that is none of a Llama's.
+    Raises ValueError for a rank below 1, other bits, or a layer that no Llama has.
 
     >>> shapes, _ = llama(32, 4096, 11008, 32000)
     >>> round(saved(shapes, Batch(1, 512, 511), 32000, 128, rank=16) / 1e9, 1)  # GB
@@ -169,28 +184,50 @@ def saved(
     if rank is not None:
         _check(rank)
     kinds = {name: name.rsplit(".", 1)[-1] for name in shapes}
-    if odd := [name for name, kind in kinds.items() if kind not in KEPT]:
-        raise ValueError(f"shapes has {odd[0]!r}; a Llama's layers end in {[*KEPT]}")
-    size, width = bits // 8, next(s[1] for n, s in shapes.items() if kinds[n] in FIRST)
+    if unknown := [name for name, kind in kinds.items() if kind not in OUTPUTS_KEPT]:
+        raise ValueError(
+            f"shapes has {unknown[0]!r}; a Llama's layers end in {[*OUTPUTS_KEPT]}"
+        )
+    size = bits // 8
     tokens = batch.rows * batch.tokens
-    each = sum(_left(kinds[name], *shape, size, rank) for name, shape in shapes.items())
-    heads = sum(s[0] // head_size for n, s in shapes.items() if kinds[n] == "q_proj")
-    loss = batch.asked * (FULL * vocabulary + 8) + FULL  # log p, labels of 8 bytes
-    loss += batch.rows * (batch.tokens - 1)  # which ask: a byte each
-    turns = 2 * size * batch.tokens * head_size  # cos and sin, which all layers share
-    # the last norm; but the first, beneath all adapters, needs no gradient
-    last = FULL * (width + 1) + size * width if rank is None else 0
+
+    per_token = 0
+    for name, (out, width) in shapes.items():
+        per_token += _layer_bytes(kinds[name], out, width, size, rank)
+        if kinds[name] == "q_proj":
+            per_token += FULL * (out // head_size)  # a log-sum-exp for each head
+
+    total = tokens * per_token
+    total += 2 * size * batch.tokens * head_size  # cos and sin, the same for all layers
+    total += batch.asked * FULL * vocabulary  # log p of every word
+    total += batch.asked * 8  # the labels, int64
+    total += batch.rows * (batch.tokens - 1)  # which labels have a loss, a byte each
+    total += FULL  # how many have a loss
     if rank is None:
-        loss += size * width * batch.asked + 8 * tokens  # lm_head's input, and the ids
-    return tokens * (each + FULL * heads + last) + turns + loss
+        width = next(s[1] for n, s in shapes.items() if kinds[n] in AFTER_NORM)
+        total += tokens * (FULL * (width + 1) + size * width)  # the last norm
+        total += batch.asked * size * width  # the input of lm_head
+        total += tokens * 8  # the token ids, for the embedding
+    # With adapters lm_head and the embedding are frozen and keep nothing. Then the last
+    # norm keeps FULL * (width + 1) as well, but the first one keeps nothing, as nothing
+    # is trained before it: the sum over the layers counts the right number of norms.
+    return total
 
 
-def _left(kind: str, out: int, width: int, size: int, rank: int | None) -> int:
-    """Bytes that a layer leaves for a token, with the norm before it if it is the first
-    to read that. size: bytes of a number."""
-    left = KEPT[kind] * out * size
-    norm = FULL * (width + 1) if kind in ("q_proj", "gate_proj") else 0
+def _layer_bytes(kind: str, out: int, width: int, size: int, rank: int | None) -> int:
+    """Bytes that a layer (out, width) keeps for each token, by the account above.
+
+    size: bytes of a number. rank: as in `saved`.
+    """
+    kept = OUTPUTS_KEPT[kind] * out * size
+    if kind in AFTER_NORM:
+        kept += FULL * (width + 1)  # the norm's input, and what it is divided by
     if rank is None:
-        return left + norm + width * size * ((kind in FIRST) + (norm > 0))
-    copy = FULL * width if kind in FIRST or size < FULL else 0
-    return left + norm + copy + FULL * rank
+        if kind in AFTER_NORM:
+            kept += size * width  # the normalized input, for the norm's weights
+        if kind in INPUT_KEPT:
+            kept += size * width
+        return kept
+    if size < FULL or kind in INPUT_KEPT:
+        kept += FULL * width  # in 16 bits each adapter has its own fp32 copy
+    return kept + FULL * rank  # X Aᵀ

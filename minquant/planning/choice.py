@@ -6,41 +6,42 @@
     bytes                  600         430             ✓   530             ✓   take it
 
 1. Before you look, write down a *line* for each thing that you care about: how much
-   harm is acceptable, in that measure's own unit; and a budget in bytes. Who looks
-   first draws the line behind a favourite.
+   harm is acceptable, in the unit of that measure; and a budget in bytes. If you look
+   first, you draw the line behind your favourite.
 2. Measure how much worse than the original each candidate is, in pairs, with an
-   interval. A line is *held* if the bad end of the interval is within it, *broken* if
-   even the good end is beyond it. In between one is *unsure*: not "probably fine", but
-   "ask more questions".
+   interval. A line is *held* if the bad end of the interval is within it, and *broken*
+   if even the good end is beyond it. In between you are *unsure*: that does not mean
+   "probably fine", but "ask more questions".
 3. Take the smallest candidate that holds every line and is within the budget. Measures
-   are not traded against each other: what is better than its line buys nothing.
+   are not traded against each other: being better than a line buys nothing.
 4. Measure that one again on fresh text, and `choose([again], lines, budget)`.
 
-Why 4: of a file that is beyond its line, an interval of 95 % still ends within it up to
-once in 40 times. All lines must hold, so many lines do not raise that; many candidates
-do, and a lucky small one is just what step 3 looks for (the winner's curse). To ask
-more only where one is unsure is a choice too. Fresh questions know nothing of either.
+Why step 4? A file that is beyond its line has a 95 % interval within the line up to
+once in 40 times. As all lines must hold, many lines do not make that more likely. Many
+candidates do, and a small file that was lucky is just what step 3 looks for (the
+winner's curse). Asking more questions only where you are unsure selects in the same
+way. Fresh questions know nothing of either.
 
-What is left out: speed, and what no question asks. And where no answer of n changed, a
-bootstrap has no width at all, though 4 in n may well change: give `intervals.wilson`'s
-end instead. Lesson 12 chooses.
+What is left out: speed, and whatever no question asks. And where none of n answers
+changed, a bootstrap interval has no width, though 4 in n may well change: then give the
+end of `intervals.wilson` instead. Lesson 12 chooses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, inf
+from math import ceil, inf, isnan
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 Judgement = Literal["held", "unsure", "broken"]
 Judged = Mapping[str, Judgement]  # by measure
-Lines = Mapping[str, float]  # measure to the most harm that is acceptable
+Lines = Mapping[str, float]  # the most harm that is acceptable, by measure
 
 
 @runtime_checkable
 class HasInterval(Protocol):
-    """A number that knows how sure it is, such as `intervals.Difference`."""
+    """A mean and its interval, such as `intervals.Difference`."""
 
     mean: float
     low: float
@@ -48,9 +49,9 @@ class HasInterval(Protocol):
 
 
 class Harm(NamedTuple):
-    """How much worse than the original, in the measure's unit, and its interval.
+    """How much worse than the original, in the unit of the measure, with its interval.
 
-    Positive is worse, whatever is measured; low is the good end, high the bad one.
+    Positive is worse, whatever is measured. low is the good end, high the bad end.
     """
 
     mean: float
@@ -59,22 +60,23 @@ class Harm(NamedTuple):
 
     @classmethod
     def more(cls, difference: HasInterval) -> Harm:
-        """Of what should not rise: a loss, a perplexity, the share that flips."""
+        """The harm of a rise, for a measure that should stay low: loss, KL, flips."""
         return cls(difference.mean, difference.low, difference.high)
 
     @classmethod
     def less(cls, difference: HasInterval) -> Harm:
-        """Of what should not fall: right answers. 3 points less are a harm of 3.
+        """The harm of a fall, for a measure that should stay high: right answers.
 
         >>> Harm.less(Harm(-3.0, -4.5, -1.5))
         Harm(mean=3.0, low=1.5, high=4.5)
         """
+        # 0 - x, as -x would turn 0.0 into -0.0
         return cls(0 - difference.mean, 0 - difference.high, 0 - difference.low)
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A file that could be taken: its bytes, and its harm by measure."""
+    """A file that could be taken: its size in bytes, and its harms by measure."""
 
     name: str
     nbytes: int
@@ -83,7 +85,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Choice:
-    """What was taken, or None; how every candidate was judged, by name; and why."""
+    """The candidate that was chosen, or None; how each was judged, by name; and why."""
 
     chosen: Candidate | None
     verdicts: Mapping[str, Judged]
@@ -91,9 +93,9 @@ class Choice:
 
 
 def verdict(harm: Harm, most: float) -> Judgement:
-    """Whether a harm is within its line. Exactly on the line is within it.
+    """Whether a harm stays within its line, `most`. Exactly on the line is within it.
 
-    Raises ValueError unless low <= mean <= high, and if most is no number.
+    Raises ValueError if low <= mean <= high does not hold, or if most is not a number.
 
     >>> verdict(Harm(1.0, 0.4, 1.6), 2.0), verdict(Harm(1.0, 0.4, 1.6), 1.2)
     ('held', 'unsure')
@@ -103,29 +105,37 @@ def verdict(harm: Harm, most: float) -> Judgement:
             f"harm has mean {harm.mean} with the interval [{harm.low}, {harm.high}]; "
             "give (mean, low, high), positive for worse"
         )
-    if most != most:  # nothing but NaN differs from itself
+    if isnan(most):
         raise ValueError("most is nan; write down how much harm is acceptable")
-    return "held" if harm.high <= most else "broken" if harm.low > most else "unsure"
+    if harm.high <= most:
+        return "held"
+    return "broken" if harm.low > most else "unsure"
 
 
 def times_as_many(harm: Harm, most: float) -> float:
-    """How many times as many questions bring the bad end down to the line, about.
+    """About how many times as many questions it takes for the line to hold.
 
-    An interval shrinks with the square root of their number. It is taken for granted
-    that the mean stays; one not below the line takes infinitely many, one held no more.
+    An interval shrinks with the square root of the number of questions, and the mean is
+    assumed to stay. 1 if the line holds already; infinity if the mean is not below it.
 
     >>> times_as_many(Harm(1.0, -1.0, 3.0), 2.0)  # half as wide
     4.0
     """
-    half, room = harm.high - harm.mean, most - harm.mean
-    return 1.0 if harm.high <= most else (half / room) ** 2 if room > 0 else inf
+    if harm.high <= most:
+        return 1.0
+    if harm.mean >= most:
+        return inf
+    return ((harm.high - harm.mean) / (most - harm.mean)) ** 2
 
 
 def smallest_first(
     candidates: Sequence[Candidate], measures: Collection[str]
 ) -> list[Candidate]:
-    """By bytes; of two with as many, first the one whose bad end of the first measure
-    is lower, then of the second and so on, and at last by name."""
+    """The candidates by size.
+
+    Equal sizes are ordered by the bad end of the first measure, then of the second, and
+    so on, and at last by name.
+    """
 
     def _key(c: Candidate) -> tuple[int, list[float], str]:
         return c.nbytes, [c.harms[measure].high for measure in measures], c.name
@@ -136,11 +146,11 @@ def smallest_first(
 def choose(candidates: Sequence[Candidate], lines: Lines, budget: int) -> Choice:
     """The smallest candidate within the budget that holds every line, or None.
 
-    A measure that has no line does not count. budget: in bytes. Of several with as
-    many bytes the first of `smallest_first` is taken, whatever their order here.
+    A measure that has no line does not count. budget: in bytes. Among candidates of the
+    same size the first of `smallest_first` is taken.
 
-    Raises ValueError for no candidate or line, two candidates of one name, a candidate
-    that lacks a measure, and as `verdict` does.
+    Raises ValueError if there is no candidate or no line, if two candidates have the
+    same name, if a candidate lacks a measure, and as `verdict` does.
 
     >>> int4 = Candidate("int4", 530, {"facts": Harm(0.5, 0.1, 0.9)})
     >>> int3 = Candidate("int3", 430, {"facts": Harm(2.6, 1.9, 3.3)})
@@ -157,11 +167,13 @@ ones int3 comes nearest, but may break facts (1.9 to 3.3, the line is 2).
     chosen = next((c for c in holding if c.nbytes <= budget), None)
     if chosen is None:
         return Choice(None, judged, _why_none(ordered, holding, lines, budget))
-    said = f"{chosen.name} is the smallest that holds every line: "
-    said += f"{chosen.nbytes:,} of {budget:,} bytes."
+    reason = (
+        f"{chosen.name} is the smallest that holds every line: "
+        f"{chosen.nbytes:,} of {budget:,} bytes."
+    )
     if smaller := [c for c in ordered if c.nbytes < chosen.nbytes]:
-        said += f" Of the smaller ones {_nearest(smaller, lines)}"
-    return Choice(chosen, judged, said)
+        reason += f" Of the smaller ones {_nearest(smaller, lines)}"
+    return Choice(chosen, judged, reason)
 
 
 def _check(candidates: Sequence[Candidate], lines: Lines) -> None:
@@ -193,57 +205,82 @@ def _why_none(
     lines: Lines,
     budget: int,
 ) -> str:
-    """What stands in the way of the nearest, and what could be done."""
-    first = ordered[0]
-    said = f"Nothing is within {budget:,} bytes: the smallest, {first.name}, has "
-    said += f"{first.nbytes:,}."
+    """Why nothing is chosen, and what could be done."""
     if fitting := [c for c in ordered if c.nbytes <= budget]:
-        said = f"Nothing within {budget:,} bytes holds every line. "
-        said += _nearest(fitting, lines)
+        reason = f"Nothing within {budget:,} bytes holds every line. "
+        reason += _nearest(fitting, lines)
+    else:
+        smallest = ordered[0]
+        reason = f"Nothing is within {budget:,} bytes: "
+        reason += f"the smallest, {smallest.name}, has {smallest.nbytes:,}."
     if holding:
-        one = holding[0]
-        return f"{said} With a budget of {one.nbytes:,} bytes {one.name} holds them."
+        first = holding[0]
+        advice = f"With a budget of {first.nbytes:,} bytes {first.name} holds them."
+        return f"{reason} {advice}"
     if len(fitting) < len(ordered):
-        said += " Nothing larger holds every line."
-    return f"{said} More bits, a better method or training may help."
+        reason += " Nothing larger holds every line."
+    return f"{reason} More bits, a better method or training may help."
 
 
 def _nearest(candidates: Sequence[Candidate], lines: Lines) -> str:
-    """The one that breaks the fewest lines; then that is unsure of the fewest; then
-    whose worst bad end is the least beyond its line, in lengths of that line."""
+    """Which candidate comes nearest to holding every line, and what it lacks."""
+    nearest = min(candidates, key=lambda c: _distance(c, lines))
+    return f"{nearest.name} comes nearest, but {_trouble(nearest, lines)}"
 
-    def _key(c: Candidate) -> tuple[int, int, float]:
-        judged = list(_judge(c, lines).values())
-        ends = [(c.harms[m].high, most) for m, most in lines.items()]
-        beyond = [(end - most) / (abs(most) or 1) for end, most in ends if end > most]
-        return judged.count("broken"), judged.count("unsure"), max(beyond)
 
-    near = min(candidates, key=_key)
-    return f"{near.name} comes nearest, but {_trouble(near, lines)}"
+def _distance(candidate: Candidate, lines: Lines) -> tuple[int, int, float]:
+    """How far a candidate is from holding every line, to sort by.
+
+    First the number of lines that it breaks, then the number of unsure ones, then the
+    worst overshoot: how far the bad end of a harm is beyond its line, in multiples of
+    that line.
+    """
+    judged = list(_judge(candidate, lines).values())
+    overshoots = []
+    for measure, most in lines.items():
+        beyond = candidate.harms[measure].high - most
+        if beyond > 0:
+            overshoots.append(beyond / (abs(most) or 1))
+    return judged.count("broken"), judged.count("unsure"), max(overshoots)
 
 
 def _trouble(candidate: Candidate, lines: Lines) -> str:
-    """The lines that it does not hold, and how many more questions could mend that."""
-    harms, judged, told = candidate.harms, _judge(candidate, lines), []
+    """Which lines a candidate does not hold, and how many more questions may help."""
+    judged = _judge(candidate, lines)
+    clauses = []
     for judgement, verb in (("broken", "breaks"), ("unsure", "may break")):
-        some = [m for m in lines if judged[m] == judgement]
-        ends = [[beside(end, lines[m]) for end in harms[m][1:]] for m in some]
-        each = [
-            f"{m} ({low} to {high}, the line is {beside(lines[m], lines[m])})"
-            for m, (low, high) in zip(some, ends, strict=True)
+        which = [
+            _beyond(measure, candidate.harms[measure], most)
+            for measure, most in lines.items()
+            if judged[measure] == judgement
         ]
-        told += [f"{verb} {' and '.join(each)}"] if each else []
-    said = f"{', and '.join(told)}."
-    times = max(times_as_many(harms[m], most) for m, most in lines.items())
+        if which:
+            clauses.append(f"{verb} {' and '.join(which)}")
+    trouble = f"{', and '.join(clauses)}."
+    times = max(times_as_many(candidate.harms[m], most) for m, most in lines.items())
     if times == inf:
-        return said
-    enough = ceil(times) if times > 10 else ceil(10 * times) / 10
-    said += f" Measured on {enough:g} times as many questions or texts it would hold, "
-    return f"{said}if the means stay."
+        return trouble
+    rounded_up = ceil(times) if times > 10 else ceil(10 * times) / 10
+    return (
+        f"{trouble} Measured on {rounded_up:g} times as many questions or texts it "
+        "would hold, if the means stay."
+    )
 
 
-def beside(x: float, line: float) -> str:
-    """In three digits, or in as many as show on which side of the line it is."""
-    rounded = (float(f"{x:.{digits}g}") for digits in range(3, 18))
-    y = next(y for y in rounded if (y < line, y > line) == (x < line, x > line))
-    return f"{y:,.15g}".replace("-", "−")
+def _beyond(measure: str, harm: Harm, most: float) -> str:
+    """A harm that does not hold its line, in words."""
+    low, high, line = (format_beside(x, most) for x in (harm.low, harm.high, most))
+    return f"{measure} ({low} to {high}, the line is {line})"
+
+
+def format_beside(x: float, line: float) -> str:
+    """x in three digits, or in as many as it takes to show its side of the line.
+
+    >>> format_beside(2.00001, line=3), format_beside(2.00001, line=2)
+    ('2', '2.00001')
+    """
+    for digits in range(3, 18):  # 17 digits tell any two floats apart
+        rounded = float(f"{x:.{digits}g}")
+        if (rounded < line, rounded > line) == (x < line, x > line):
+            break
+    return f"{rounded:,.15g}".replace("-", "−")

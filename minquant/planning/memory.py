@@ -5,20 +5,19 @@
     optimizer    Adam keeps two more
     saved        what the forward pass leaves for the backward pass
 
-A full 16-bit fine-tune pays all of them for every weight. LoRA makes the middle two
-small. QLoRA makes the first small as well, and must not pay for it in the last: a layer
-that kept W in floats for its backward pass would give back all that was won. So `saved`
-is counted at the source: autograd tells of each tensor that it saves, and of these the
-ones count whose memory is not a parameter's or a buffer's. What two operations save
-together counts once.
+Full fine-tuning in 16 bits pays all four for every weight. LoRA makes gradients and
+optimizer small. QLoRA makes the weights small as well, and must not lose that again in
+`saved`: a layer that kept W in floats for its backward pass would need as much memory
+as before. So `saved` is counted at the source. Autograd tells us of each tensor that it
+saves, and we count those whose memory is not a parameter's or a buffer's, each once.
 
-That is all that autograd's own operations save. An `autograd.Function` written by hand
-can hang a tensor on its ctx, of which autograd knows nothing; such a one is found by
-`alive`, all floats that there are, before a forward pass and after it.
+This covers autograd's own operations. An `autograd.Function` written by hand can put a
+tensor on its ctx without autograd knowing. To find such a tensor, compare `alive`, the
+bytes of all float tensors, before and after a forward pass.
 
-Bytes of tensors are the same on every machine. What is left out is what is not: the
-allocator's rounding, the workspace of matrix products, tensors that live only within
-one operation. Lesson 09.
+Bytes of tensors are the same on every machine. What differs is left out: the rounding
+of the allocator, the workspace of matrix products, tensors that live only within one
+operation. Lesson 09.
 """
 
 import gc
@@ -40,12 +39,12 @@ class StepMemory(NamedTuple):
 
     @property
     def total(self) -> int:
-        """All four."""
+        """All four together."""
         return sum(self)
 
 
 def tensor_bytes(tensors: Iterable[Tensor]) -> int:
-    """Bytes that tensors take in memory; what several views share counts once.
+    """Bytes that tensors take in memory; memory that several share counts once.
 
     >>> W = torch.zeros(4, 4)
     >>> tensor_bytes([W, W.T, W[0]])
@@ -56,7 +55,7 @@ def tensor_bytes(tensors: Iterable[Tensor]) -> int:
 
 
 def alive() -> int:
-    """Bytes of all tensors of floats that Python can reach, whoever holds them.
+    """Bytes of all float tensors that exist in this Python process.
 
     >>> before = alive()
     >>> W = torch.zeros(4, 4)
@@ -64,18 +63,18 @@ def alive() -> int:
     64
     """
     gc.collect()
-    found = [t for t in gc.get_objects() if issubclass(type(t), Tensor)]
-    floats = (t for t in found if t.is_floating_point() and not t.is_meta)
+    tensors = [t for t in gc.get_objects() if issubclass(type(t), Tensor)]
+    floats = (t for t in tensors if t.is_floating_point() and not t.is_meta)
     return tensor_bytes(t for t in floats if t.layout == torch.strided)
 
 
-def held(model: nn.Module) -> list[Tensor]:
-    """All that a model is made of: parameters and buffers."""
+def _own_tensors(model: nn.Module) -> list[Tensor]:
+    """The parameters and buffers of a model."""
     return [*model.parameters(), *model.buffers()]
 
 
 class Saved:
-    """Within `with Saved(model) as saved:` notes what autograd keeps for later.
+    """Counts what autograd saves for the backward pass, inside a `with` block.
 
     >>> layer, X = nn.Linear(8, 4), torch.ones(16, 8, requires_grad=True)
     >>> with Saved(layer) as saved:
@@ -102,10 +101,10 @@ class Saved:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that are kept beside the model's own."""
-        own = {t.untyped_storage().data_ptr() for t in held(self._model)}
-        beside = (t for t in self.tensors if t.untyped_storage().data_ptr() not in own)
-        return tensor_bytes(beside)
+        """Bytes of saved tensors that are not parameters or buffers of the model."""
+        own = {t.untyped_storage().data_ptr() for t in _own_tensors(self._model)}
+        others = (t for t in self.tensors if t.untyped_storage().data_ptr() not in own)
+        return tensor_bytes(others)
 
 
 def step_memory(
@@ -113,25 +112,27 @@ def step_memory(
     optimizer: torch.optim.Optimizer,
     loss: Callable[[], Float[Tensor, ""]],
 ) -> StepMemory:
-    """Takes one training step, and counts what it keeps. The model is trained by it.
+    """Takes one training step, and counts the bytes that it keeps. The model changes.
 
-    loss: a forward pass; it is called once. Gradients are counted before they are let
-    go of, and the optimizer's state after its step.
+    loss: does a forward pass; it is called once. Gradients are counted before they are
+    freed, and the optimizer's state after its step.
     """
     optimizer.zero_grad()
     with Saved(model) as saved:
         value = loss()
-    kept = saved.nbytes  # now: after the backward pass it is gone
+    saved_bytes = saved.nbytes  # before the backward pass, which frees it
     del saved
     value.backward()
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    spent = tensor_bytes(gradients)
+    gradient_bytes = tensor_bytes(gradients)
+    del gradients
     optimizer.step()
     optimizer.zero_grad()
     state = [
-        value
+        tensor
         for per_parameter in optimizer.state.values()
-        for value in per_parameter.values()
-        if isinstance(value, Tensor) and value.ndim
+        for tensor in per_parameter.values()
+        if isinstance(tensor, Tensor) and tensor.ndim
     ]
-    return StepMemory(tensor_bytes(held(model)), spent, tensor_bytes(state), kept)
+    weight_bytes = tensor_bytes(_own_tensors(model))
+    return StepMemory(weight_bytes, gradient_bytes, tensor_bytes(state), saved_bytes)

@@ -4,20 +4,21 @@
                                  operations   2 · M · N · K      a multiply and an add
     seconds, at least            the larger of bytes / bandwidth and operations / peak
 
-That is the roofline (Williams, Waterman and Patterson 2009). Operations per byte are
-the *arithmetic intensity*; where the two times are equal is the ridge. A product with
+This is the roofline (Williams, Waterman and Patterson 2009). Operations per byte are
+the *arithmetic intensity*. Where the two times are equal is the ridge. A product with
 weights of 16 bits has an intensity of about M, so the ridge is a number of tokens.
-Below it a machine waits for weights, and fewer bits make it faster in proportion; above
-it waits for arithmetic, of which there is no less.
+Below it a machine waits for weights, and fewer bits make it faster in proportion. Above
+it a machine waits for arithmetic, and fewer bits do not make that less.
 
     `least_seconds`         codes are read, and multiplied as they come
     `written_first`         codes are read and W_hat is written; a product of 16 bits
-                            then reads it. Never faster than 16 bits from the start
+                            then reads it. Always slower than 16 bits from the start
     `without_tensor_cores`  the same machine, for kernels that cannot use them
 
-`CARDS` is the one place for the makers' figures. They are peaks: no product reaches
-all of either. What is left out: the instructions that make numbers of codes, caches,
-and what starting a kernel takes. Lesson 10 measures a machine and draws it.
+`CARDS` holds the makers' figures of each card, for lessons 10 and 12. They are peaks
+that no product reaches. What is left out: the instructions that turn codes into
+numbers, caches, and the time to start a kernel. Lesson 10 measures a machine and draws
+its roofline.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ FP16 = 16
 
 
 class Product(NamedTuple):
-    """Y (tokens, out) = X (tokens, width) times a matrix (out, width) transposed."""
+    """Y (tokens, out) = X (tokens, width) · Wᵀ, for W of shape (out, width)."""
 
     tokens: int
     out: int
@@ -37,7 +38,7 @@ class Product(NamedTuple):
 
     @property
     def operations(self) -> int:
-        """Multiplications and additions.
+        """How many multiplications and additions it takes.
 
         >>> Product(tokens=2, out=3, width=4).operations
         48
@@ -45,7 +46,7 @@ class Product(NamedTuple):
         return 2 * self.tokens * self.out * self.width
 
     def nbytes(self, bits_per_weight: float) -> float:
-        """Bytes of W once, and of X and Y in 16 bits.
+        """Bytes of W, and of X and Y in 16 bits, each moved once.
 
         >>> Product(tokens=1, out=1024, width=1024).nbytes(4.125)
         544768.0
@@ -64,7 +65,8 @@ class Machine:
 
     bandwidth: bytes per second of its main memory. peak: operations per second in 16
     bits, on tensor cores if it has them (of a CPU: in 32 bits). plain: operations per
-    second in 32 bits without them. capability: Nvidia's number of its kind.
+    second in 32 bits without tensor cores. capability: Nvidia's compute capability.
+    memory: bytes, in GB of 10^9 as sold (some mean 2^30, which is 7 % more).
 
     Raises ValueError for a rate that is not above 0.
     """
@@ -74,6 +76,7 @@ class Machine:
     peak: float
     plain: float | None = None
     capability: tuple[int, int] | None = None
+    memory: int | None = None
 
     def __post_init__(self) -> None:
         for field in ("bandwidth", "peak", "plain"):
@@ -87,8 +90,9 @@ class Machine:
         return self.peak / self.bandwidth
 
     def crossover(self, bits_per_weight: float) -> float:
-        """Tokens up to which reading the weights takes longer than the arithmetic:
-        bits / 8 bytes of each weight against 2 operations of each token.
+        """Up to how many tokens reading the weights takes longer than the arithmetic.
+
+        A weight is bits / 8 bytes, and takes 2 operations for each token.
 
         >>> round(CARDS["T4"].crossover(16)), round(CARDS["T4"].crossover(4.125))
         (203, 52)
@@ -96,11 +100,11 @@ class Machine:
         return self.ridge * bits_per_weight / 8 / 2
 
     def attainable(self, intensity: float) -> float:
-        """Operations per second at so many operations per byte: the roof."""
+        """Operations per second at this intensity (operations per byte): the roof."""
         return min(self.peak, intensity * self.bandwidth)
 
     def without_tensor_cores(self) -> Machine:
-        """The machine as a kernel sees it that multiplies one by one.
+        """The same machine with `plain` as its peak.
 
         Raises ValueError if `plain` is not known.
         """
@@ -114,7 +118,7 @@ class Machine:
 def least_seconds(
     machine: Machine, product: Product, bits_per_weight: float = FP16
 ) -> float:
-    """The time below which no kernel can get, if each byte moves once.
+    """The shortest possible time in seconds, if each byte moves once.
 
     >>> slow = Machine("a thousand bytes, a thousand operations", 1e3, 1e3)
     >>> least_seconds(slow, Product(1, 10, 10)), least_seconds(slow, Product(4, 10, 10))
@@ -125,23 +129,32 @@ def least_seconds(
 
 
 def written_first(machine: Machine, product: Product, bits_per_weight: float) -> float:
-    """The least time if W_hat is made in 16 bits, and then a product reads it."""
+    """The shortest possible time in seconds, if W_hat is written in 16 bits first.
+
+    Codes are read and W_hat is written; then a product of 16 bits reads W_hat.
+    """
     weights = product.out * product.width
-    made = weights * (bits_per_weight + FP16) / 8 / machine.bandwidth
-    return made + least_seconds(machine, product)
+    writing = weights * (bits_per_weight + FP16) / 8 / machine.bandwidth
+    return writing + least_seconds(machine, product)
 
 
-# Makers' data sheets: dense products (Nvidia prints twice as much for matrices half of
-# zeros), 16 bits in, sums of 32. T4: NVIDIA T4 Tensor Core GPU (2019). A10: NVIDIA A10
-# Tensor Core GPU (2021). H100: NVIDIA H100 Tensor Core GPU, SXM (2023).
+# From the makers' data sheets, for 16 bits in and sums of 32 bits. Products are dense:
+# Nvidia prints twice as much, for matrices of which half is zeros. T4: NVIDIA T4 Tensor
+# Core GPU (2019). A10: NVIDIA A10 Tensor Core GPU (2021). A100: NVIDIA A100 Tensor Core
+# GPU, SXM, 80 GB (2021). H100: NVIDIA H100 Tensor Core GPU, SXM (2023). RTX 3060:
+# GeForce RTX 3060 (2021), a quarter of the 101e12 printed there, as a GeForce takes
+# twice as long for sums of 32 bits as for sums of 16.
+GB = 10**9
 # fmt: off
 CARDS: dict[str, Machine] = {
     card.name: card
     for card in (
-        #        name    bytes/s    peak     plain    kind
-        Machine("T4",    320e9,    65e12,   8.1e12, (7, 5)),
-        Machine("A10",   600e9,   125e12,  31.2e12, (8, 6)),
-        Machine("H100", 3350e9, 989.4e12,  66.9e12, (9, 0)),
+        #        name       bytes/s    peak     plain   capability  memory
+        Machine("RTX 3060",  360e9,  25.3e12,  12.7e12,   (8, 6),   12 * GB),
+        Machine("T4",        320e9,    65e12,   8.1e12,   (7, 5),   16 * GB),
+        Machine("A10",       600e9,   125e12,  31.2e12,   (8, 6),   24 * GB),
+        Machine("A100",     2039e9,   312e12,  19.5e12,   (8, 0),   80 * GB),
+        Machine("H100",     3350e9, 989.4e12,  66.9e12,   (9, 0),   80 * GB),
     )
 }
 # fmt: on

@@ -1,26 +1,27 @@
-"""What a model takes while it answers: from its shapes alone, before a download.
+"""How much memory a model takes while it answers: from its shapes, before a download.
 
     matrices of the decoder layers    bits per weight, with scales and zeros, / 8
-    embeddings, norms, lm_head        2 bytes each: they are not quantized here
+    embeddings, norms, lm_head        2 bytes a number: they are not quantized here
     KV cache, for each token          2 · layers · kv_heads · head_size · bits / 8
 
-A token leaves a key and a value in every layer, so that the next need not read the text
-again (Kwon et al. 2023, section 2). Every token of every conversation that goes on
-counts. Where several query heads share one key and value (grouped-query attention,
-Ainslie et al. 2023) there are fewer kv_heads than heads, and the cache shrinks with
-them. It does not shrink when weights are quantized: with long contexts it is what is
-left over.
+Each token leaves a key and a value in every layer, so that the next token need not read
+the text again (Kwon et al. 2023, section 2). The tokens of all conversations that are
+going on count. Where several query heads share one key and value (grouped-query
+attention, Ainslie et al. 2023) there are fewer kv_heads than heads, and the cache
+shrinks with them. It does not shrink when weights are quantized, so with long contexts
+it is most of what is left.
 
-What is left out: what one forward pass works with, and what an engine and a driver keep
-for themselves. Leave a share of the card free for these. A card's memory is what its
-maker sells, in GB of 10^9 bytes (some mean 2^30, which is 7 % more);
-`torch.cuda.mem_get_info()` says what yours has free. And a model with a sliding window
-forgets old tokens: its cache is smaller than what is counted here.
+What is left out: the working memory of a forward pass, and what an engine and a driver
+keep for themselves. Leave a share of the card free for these. `roofline.CARDS` has the
+memory of some cards as sold; `torch.cuda.mem_get_info()` says how much yours has free.
+A model with a sliding window forgets old tokens, so its cache is smaller than what is
+counted here.
 
-`budget` does the same for fine-tuning. Lesson 12 plans with it.
+`budget` does the same for fine-tuning. Lesson 12 plans with both.
 """
 
 from dataclasses import dataclass
+from math import ceil
 from typing import NamedTuple
 
 from torch import nn
@@ -33,7 +34,8 @@ def cache_bytes(
 ) -> int:
     """Bytes of the keys and values of so many tokens, rounded up.
 
-    Raises ValueError for a size below 1, tokens below 0, or bits that are none.
+    bits: of each number of the cache. Raises ValueError if a size is below 1, tokens
+    are below 0, or bits are not above 0.
 
     >>> cache_bytes(32, 32, 128, 1)  # Llama-2-7B: half a megabyte a token
     524288
@@ -49,15 +51,16 @@ def cache_bytes(
             f"tokens is {tokens}, bits is {bits}; give 0 or more tokens, and bits "
             "such as 16, 8 or 4"
         )
-    return int(-(-2 * layers * kv_heads * head_size * tokens * bits // 8))
+    numbers = 2 * layers * kv_heads * head_size * tokens  # keys and values
+    return ceil(numbers * bits / 8)
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """The sizes of a Llama, or of what is built like one (Qwen2, Mistral).
+    """The sizes of a Llama, or of a model built like one (Qwen2, Mistral).
 
-    width: of the residual stream. inner: of the MLP. tied: lm_head is the embedding.
-    biases: q, k and v have them, as in Qwen2.
+    width: of the residual stream. inner: of the MLP. tied: lm_head and the embedding
+    are one matrix. biases: q, k and v have biases, as in Qwen2.
     """
 
     layers: int
@@ -72,29 +75,30 @@ class Architecture:
 
     @property
     def matrices(self) -> int:
-        """Weights in the matrices of the decoder layers: what is quantized."""
+        """Weights in the matrices of the decoder layers: these are quantized."""
         attention = 2 * self.width * self.head_size * (self.heads + self.kv_heads)
         return self.layers * (attention + 3 * self.width * self.inner)
 
     @property
     def rest(self) -> int:
-        """All other numbers: embeddings, norms, biases, lm_head."""
+        """Other numbers: embeddings, norms, biases, lm_head."""
         tables = (1 if self.tied else 2) * self.vocabulary * self.width
         biases = self.head_size * (self.heads + 2 * self.kv_heads) * self.biases
         return tables + (2 * self.layers + 1) * self.width + self.layers * biases
 
     @classmethod
     def of(cls, model: nn.Module) -> "Architecture":
-        """Read from a model's config, and held against the model.
+        """The sizes in a model's config, checked against the model's parameters.
 
-        Raises ValueError if it is not built like a Llama, or is packed: then its
-        numbers are others; and for a sliding window, whose cache does not grow.
+        Raises ValueError if the model is not built like a Llama, is packed (then its
+        parameters are not its weights), or has a sliding window (then its cache does
+        not grow).
         """
         try:
             config = model.config
             heads = config.num_attention_heads
             head_size = getattr(config, "head_dim", None) or config.hidden_size // heads
-            made = cls(
+            architecture = cls(
                 layers=config.num_hidden_layers,
                 width=config.hidden_size,
                 inner=config.intermediate_size,
@@ -111,17 +115,17 @@ class Architecture:
                 f"has ({problem}); give the sizes to Architecture yourself"
             ) from problem
         counted = sum(p.numel() for p in model.parameters())
-        if made.matrices + made.rest != counted:
+        if (expected := architecture.matrices + architecture.rest) != counted:
             raise ValueError(
                 f"model has {counted:,} numbers, and a Llama of its sizes "
-                f"{made.matrices + made.rest:,}; give the sizes of one built like it"
+                f"{expected:,}; give the sizes of one built like it"
             )
         if window := getattr(config, "sliding_window", None):
             raise ValueError(
                 f"model forgets what is {window} tokens back, so its cache is smaller; "
                 "give the sizes to Architecture yourself, and few enough tokens"
             )
-        return made
+        return architecture
 
 
 # fmt: off
@@ -138,16 +142,10 @@ MODELS: dict[str, Architecture] = {
     "Llama-3.1-70B": Architecture(80, 8192, 28672, 64,  8, 128, 128256),
 }
 # fmt: on
-CARDS: dict[str, int] = {  # bytes, as sold
-    "RTX 3060 (12 GB)": 12 * 10**9,
-    "T4 (16 GB)": 16 * 10**9,
-    "A10 (24 GB)": 24 * 10**9,
-    "A100 or H100 (80 GB)": 80 * 10**9,
-}
 
 
 class Need(NamedTuple):
-    """Bytes: of the quantized matrices, of what is not quantized, of the cache."""
+    """Bytes of the quantized matrices, of the rest of the model, and of the cache."""
 
     matrices: int
     rest: int
@@ -155,7 +153,7 @@ class Need(NamedTuple):
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """All three together."""
         return sum(self)
 
 
@@ -166,11 +164,13 @@ def need(
     tokens: int = 0,
     cache_bits: float = 16,
 ) -> Need:
-    """What a model takes while it holds so many tokens, of all conversations together.
+    """The memory that a model takes with so many tokens in its cache.
 
-    bits_per_weight: of the matrices, scales and zeros counted: 4.125 for 4 bits with a
-    scale of 16 for each 128. Raises ValueError if it is not positive, and as
-    `cache_bytes` does.
+    bits_per_weight: of the matrices, with scales and zeros: 4.125 for codes of 4 bits
+    with a scale of 16 bits for each 128. tokens: of all conversations together.
+    cache_bits: of each number of the cache.
+
+    Raises ValueError if bits_per_weight is not above 0, and as `cache_bytes` does.
 
     >>> need(MODELS["Llama-3.1-8B"], bits_per_weight=4.125, tokens=1000)
     Need(matrices=3598712832, rest=2101878784, cache=131072000)
@@ -192,12 +192,14 @@ def tokens_that_fit(
     bits_per_weight: float = 16,
     cache_bits: float = 16,
 ) -> int:
-    """How many tokens fit into so many bytes beside the weights; 0 if those do not.
+    """How many tokens fit into `memory` bytes beside the weights.
+
+    0 if the weights alone do not fit. Raises ValueError as `need` does.
 
     >>> tokens_that_fit(MODELS["Llama-3.1-8B"], 16 * 10**9)
     0
     """
-    how = {"bits_per_weight": bits_per_weight, "cache_bits": cache_bits}
-    left = memory - need(architecture, **how).total
-    thousand = need(architecture, tokens=1000, **how).cache
-    return max(0, int(left * 1000 // thousand))
+    options = {"bits_per_weight": bits_per_weight, "cache_bits": cache_bits}
+    free = memory - need(architecture, **options).total
+    a_thousand = need(architecture, tokens=1000, **options).cache
+    return max(0, int(free * 1000 // a_thousand))

@@ -1,1 +1,1 @@
-"""Serving: hand a model on. See README.md beside this file."""
+"""Hand a quantized model on: export, card, server."""

@@ -1,13 +1,13 @@
-"""A folder that answers over HTTP, for as long as a `with` block lasts.
+"""Serve an exported folder over HTTP, inside a `with` block.
 
     with serve(folder) as url:                     # http://127.0.0.1:<port>/v1
         client = openai.OpenAI(base_url=url, api_key="none")
         client.completions.create(model=str(folder), prompt="The river", max_tokens=9)
 
-The server is transformers' own, `transformers serve`, in a process of its own. It reads
-what `mq.export` wrote, speaks the protocol that most programs speak to a
-language model, and is listened to on this machine alone. For many users at once take an
-engine that is made for it, such as vLLM: the folder and the protocol are the same.
+This starts the server of transformers, `transformers serve`, in another process. It
+reads what `mq.export` wrote, speaks the protocol that most programs use to talk to a
+language model, and can be reached from this machine only. For many users take an engine
+that is made for them, such as vLLM: the folder and the protocol are the same.
 
 What is left out: keys, streaming, batches. Lesson 12.
 """
@@ -25,12 +25,12 @@ from pathlib import Path
 from typing import IO
 from urllib.request import ProxyHandler, build_opener
 
-NEEDS = ("compressed_tensors", "fastapi", "uvicorn", "openai")  # to import
+NEEDS = ("compressed_tensors", "fastapi", "uvicorn", "openai")  # modules
 _COMMAND = ("-m", "transformers.cli.transformers", "serve")
 
 
 def missing() -> list[str]:
-    """What serving needs beside the package and is not installed, by PyPI's names."""
+    """The packages that serving needs and that are not installed, as PyPI names."""
     absent = [name for name in NEEDS if importlib.util.find_spec(name) is None]
     return [name.replace("_", "-") for name in absent]
 
@@ -39,13 +39,13 @@ def missing() -> list[str]:
 def serve(
     folder: str | Path, *, dtype: str = "auto", seconds: float = 120
 ) -> Iterator[str]:
-    """The address of a server of this folder, which stops when the block ends.
+    """Starts a server for this folder, and stops it when the block ends; its address.
 
-    dtype: what it computes in, such as "float32"; "auto" is what the folder says.
-    seconds: how long to wait for its first sign of life.
+    dtype: what the model computes in, such as "float32"; "auto" is what the folder
+    says. seconds: how long to wait until the server answers.
 
     Raises ValueError if the folder has no config.json or a package is `missing`, and
-    RuntimeError with the server's last words if it does not start.
+    RuntimeError with the end of the server's output if it does not start.
     """
     folder = Path(folder)
     if not (folder / "config.json").is_file():
@@ -62,7 +62,7 @@ def serve(
         port = free.getsockname()[1]
     command = [sys.executable, *_COMMAND, str(folder)]
     command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", dtype]
-    offline = os.environ | {"HF_HUB_OFFLINE": "1"}  # all it needs is in the folder
+    offline = os.environ | {"HF_HUB_OFFLINE": "1"}  # the folder has all it needs
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=offline)
         try:
@@ -72,13 +72,13 @@ def serve(
             process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(10)
-            process.kill()  # does nothing to one that has ended
+            process.kill()  # does nothing if it has ended
             process.wait()
 
 
 def _wait(process: subprocess.Popen, url: str, seconds: float, log: IO[str]) -> None:
     """Returns when the server answers; RuntimeError if it ends, or takes too long."""
-    direct = build_opener(ProxyHandler({}))  # no proxy leads to this machine
+    direct = build_opener(ProxyHandler({}))  # a proxy would not find this machine
     until = time.monotonic() + seconds
     while process.poll() is None and time.monotonic() < until:
         with (
@@ -88,7 +88,7 @@ def _wait(process: subprocess.Popen, url: str, seconds: float, log: IO[str]) -> 
             return
         time.sleep(0.1)
     code = process.poll()
-    how = f"ended with {code}" if code is not None else f"took over {seconds:g} s"
+    problem = f"took over {seconds:g} s" if code is None else f"ended with {code}"
     log.seek(0)
-    last = " ".join(log.read().split())[-600:]
-    raise RuntimeError(f"the server did not answer: it {how}, and said: {last}")
+    output = " ".join(log.read().split())[-600:]
+    raise RuntimeError(f"the server did not answer: it {problem}, and said: {output}")

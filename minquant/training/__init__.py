@@ -1,1 +1,1 @@
-"""Training: teach a quantized model. See README.md beside this file."""
+"""Adapters, fine-tuning, and quantization-aware training."""

@@ -1,4 +1,4 @@
-"""A model with adapters: put on, found, trained, taken off, merged.
+"""Adapters on a model: add them, train them, remove them, or merge them.
 
     add_adapters_(model, rank=8)             # QLoRA: codes below, A and B beside them
     optimizer = AdamW(trainable(model))      # A and B alone; all else is frozen
@@ -6,18 +6,18 @@
     remove_adapters_(model)                  # the base, untouched
     merge_adapters_(model)                   # or floats with the update in them
 
-Unless told otherwise every linear layer of the decoder layers gets one, as QLoRA's
-paper found necessary to match full fine-tuning (Dettmers et al. 2023, figure 2); LoRA's
-paper gave them to the attention's q and v only: `only="q_proj|v_proj"`.
+By default every linear layer in the decoder layers gets an adapter, which the paper of
+QLoRA found necessary to match full fine-tuning (Dettmers et al. 2023, figure 2). The
+paper of LoRA has them on the q and v of attention only: `only="q_proj|v_proj"`.
 
-Layers that are still floats are quantized first, by `method`: NF4 with double
-quantization. With `method=None` they stay floats, and that is plain LoRA. Layers that
-keep codes already, of any grid, stay what they are.
+Layers of floats are quantized first, by `method`: NF4 with double quantization. With
+`method=None` they stay floats, which is plain LoRA. Layers that hold codes already, on
+any grid, stay as they are.
 
-The model learns as any other does. What is left to save is what each layer keeps for
-its backward pass; inside `with checkpointed(model)` each decoder layer keeps its input
-alone, and computes the rest once more when it is needed (Chen et al. 2016): a third
-more arithmetic. Files are `adapter_files`' matter. Lesson 09.
+The model is trained like any other. Most of the memory is now what each layer keeps for
+its backward pass. Inside `with checkpointed(model)` each decoder layer keeps only its
+input, and computes the rest again when it is needed (Chen et al. 2016): a third more
+arithmetic. `adapter_files` saves adapters and loads them. Lesson 09.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -31,8 +31,13 @@ from torch.utils.checkpoint import checkpoint
 
 from minquant.layers.coded import CodedLinear
 from minquant.layers.lora import LoraLinear, check_base, check_kind, nf4
-from minquant.models.linear_layers import decoder_blocks, linear_layers, weight_of
-from minquant.models.packed_model import coded_layers, named, pack_
+from minquant.models.linear_layers import (
+    decoder_blocks,
+    linear_layers,
+    select_layers,
+    weight_of,
+)
+from minquant.models.packed_model import coded_layers, pack_
 from minquant.numerics.tensor import QuantizedTensor
 
 M = TypeVar("M", bound=nn.Module)
@@ -49,20 +54,20 @@ def add_adapters_(
     dtype: torch.dtype = torch.float32,
     generator: torch.Generator | None = None,
 ) -> M:
-    """An adapter on every linear layer, or on those that `only` names, in place; the
-    model again, frozen but for its adapters.
+    """Adds an adapter to every linear layer, in place; returns the model.
 
-    rank, alpha, dropout, dtype: as in `LoraLinear`. method: how layers of floats are
-    quantized first, a function of W alone, or None to leave them. only: a regular
-    expression found in the layers' names, or names. generator: draws all A in turn.
+    All other parameters are frozen. rank, alpha, dropout, dtype: as in `LoraLinear`.
+    method: quantizes layers of floats first, a function of W alone; None leaves them.
+    only: names of layers, or a regular expression to find in their names; None is all.
+    generator: draws the A of each layer in turn.
 
-    Raises ValueError if `only` fits no layer, or a layer has an adapter already, and as
-    `LoraLinear` and `method` do; the model then is what it was.
+    Raises ValueError if `only` fits no layer or a layer has an adapter already, and as
+    `LoraLinear` and `method` do. Then the model is unchanged.
     """
     check_kind(rank, alpha, dropout, dtype)
-    worn = adapters(model)
-    chosen = named(adaptable(model), only)
-    if twice := [name for name in chosen if name in worn]:
+    existing = adapters(model)
+    chosen = select_layers(adaptable(model), only)
+    if twice := [name for name in chosen if name in existing]:
         raise ValueError(
             f"model has an adapter on {twice[0]} already; take it off first with "
             "remove_adapters_, or choose others with only="
@@ -73,13 +78,13 @@ def add_adapters_(
             check_base(layer)
     else:
         floats = {n: m for n, m in chosen.items() if not isinstance(m, CodedLinear)}
-        made: dict[int, QuantizedTensor] = {}
-        for layer in floats.values():  # a weight that two layers share has codes once
-            if id(layer.weight) not in made:
-                made[id(layer.weight)] = method(weight_of(layer))
-        pack_(model, {n: made[id(m.weight)] for n, m in floats.items()})
+        quantized: dict[int, QuantizedTensor] = {}
+        for layer in floats.values():  # a weight that two layers share, only once
+            if id(layer.weight) not in quantized:
+                quantized[id(layer.weight)] = method(weight_of(layer))
+        pack_(model, {n: quantized[id(m.weight)] for n, m in floats.items()})
     model.requires_grad_(False)
-    for adapter in worn.values():
+    for adapter in existing.values():
         adapter.A.requires_grad_()
         adapter.B.requires_grad_()
     for name in chosen:
@@ -90,48 +95,49 @@ def add_adapters_(
 
 
 def adaptable(model: nn.Module) -> dict[str, nn.Module]:
-    """The linear layers inside the decoder layers by name, whether of floats, of codes,
-    or with an adapter on them (which then stands for its base)."""
+    """The linear layers inside the decoder layers, by name.
+
+    They may hold floats or codes, or have an adapter, which then stands for its base.
+    """
     inside = {id(m) for block in decoder_blocks(model) for m in block.modules()}
-    kinds = CodedLinear, LoraLinear
-    floats, worn = linear_layers(model), adapters(model)
-    bases = {id(adapter.base) for adapter in worn.values()}
-    return {
-        name: module
-        for name, module in model.named_modules()
-        if id(module) in inside
-        and id(module) not in bases
-        and (isinstance(module, kinds) or name in floats)
-    }
+    bases = {id(adapter.base) for adapter in adapters(model).values()}
+    floats = linear_layers(model)
+    found = {}
+    for name, module in model.named_modules():
+        linear = isinstance(module, CodedLinear | LoraLinear) or name in floats
+        if linear and id(module) in inside and id(module) not in bases:
+            found[name] = module
+    return found
 
 
 def adapters(model: nn.Module) -> dict[str, LoraLinear]:
-    """The adapters of a model by the names of their layers, in the model's order."""
+    """The layers of a model that have an adapter, by name, in the model's order."""
     return {n: m for n, m in model.named_modules() if isinstance(m, LoraLinear)}
 
 
 def trainable(model: nn.Module) -> list[nn.Parameter]:
-    """A and B of every adapter: what an optimizer is given.
+    """A and B of every adapter, for the optimizer.
 
     Raises ValueError if the model has no adapters.
     """
-    found = adapters(model).values()
-    if not found:
+    layers = adapters(model).values()
+    if not layers:
         raise ValueError("model has no adapters; put some on with add_adapters_")
-    return [matrix for adapter in found for matrix in (adapter.A, adapter.B)]
+    return [matrix for layer in layers for matrix in (layer.A, layer.B)]
 
 
 def remove_adapters_(model: M) -> M:
-    """The model without its adapters, in place: every base where it was, untouched."""
+    """Takes all adapters off, in place; returns the model with its untouched layers."""
     for name, adapter in adapters(model).items():
         model.set_submodule(name, adapter.base)
     return model
 
 
 def merge_adapters_(model: M, dtype: torch.dtype | None = None) -> M:
-    """The model with every update in its weights, in place: layers of floats.
+    """Replaces every layer with an adapter by floats with the update in them, in place.
 
-    dtype: None is that of the model's embeddings. Quantizing them anew is a choice.
+    dtype: of the merged weights; None is that of the embeddings. Returns the model. You
+    may quantize the merged layers again, at the price of new rounding errors.
     """
     dtype = dtype or next(model.parameters()).dtype
     for name, adapter in adapters(model).items():
@@ -141,37 +147,43 @@ def merge_adapters_(model: M, dtype: torch.dtype | None = None) -> M:
 
 @contextmanager
 def checkpointed(model: nn.Module) -> Iterator[None]:
-    """While the block lasts, decoder layers keep their inputs alone for the backward
-    pass, which may come later. No cache of keys and values is filled.
+    """Inside the `with` block, decoder layers keep only their inputs.
+
+    The backward pass may come after the block. The cache of keys and values is off.
     """
     blocks = decoder_blocks(model)
-    inner = [vars(block).get("forward") for block in blocks]  # of a `with` around this
+    # an instance has a forward of its own if there is a `with` around this one
+    before = [vars(block).get("forward") for block in blocks]
     try:
         for block in blocks:
-            block.forward = partial(_twice, block.forward)
+            block.forward = partial(_recomputed, block.forward)
         yield
     finally:
-        for block, forward in zip(blocks, inner, strict=True):
-            vars(block).pop("forward", None)  # the class has its own
+        for block, forward in zip(blocks, before, strict=True):
+            vars(block).pop("forward", None)  # back to the forward of the class
             if forward is not None:
                 block.forward = forward
 
 
-def _twice(forward: Callable, *args: Any, **kwargs: Any) -> Any:
-    """A forward pass that is taken again in the backward pass, with the same dropout.
+def _recomputed(forward: Callable, *args: Any, **kwargs: Any) -> Any:
+    """A forward pass that is repeated in the backward pass, with the same dropout.
 
-    A cache would be filled twice, so there is none. Without reentrance, as ids give no
-    input that requires a gradient."""
+    A cache would be filled twice, so there is none. The reentrant form would need an
+    input with a gradient, and ids have none.
+    """
     for name in ("past_key_values", "layer_past"):
-        kwargs |= {name: None} if name in kwargs else {}
+        if name in kwargs:
+            kwargs[name] = None
     return checkpoint(forward, *args, use_reentrant=False, **kwargs)
 
 
 def base_bytes(model: nn.Module) -> dict[str, bytes]:
-    """The bytes of every buffer of the layers that keep codes: to see that training
-    changed none of them."""
+    """The bytes of every buffer of the layers that hold codes.
+
+    Compare them before and after training to see that the codes did not change.
+    """
     return {
-        f"{name}.{of}": bytes(buffer.reshape(-1).view(torch.uint8).cpu().numpy())
+        f"{name}.{key}": bytes(buffer.reshape(-1).view(torch.uint8).cpu().numpy())
         for name, layer in coded_layers(model).items()
-        for of, buffer in layer.named_buffers()
+        for key, buffer in layer.named_buffers()
     }

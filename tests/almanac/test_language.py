@@ -10,6 +10,7 @@ import math
 import re
 
 import pytest
+from helpers.derivations import derivation_entropies
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -51,7 +52,7 @@ def body(document):
 @pytest.mark.parametrize("split", language.SPLITS)
 def test_a_document_has_one_derivation_and_its_entropy_is_that_of_it(split, kind):
     for document in written(split, READ[kind], kind):
-        found = language.derivation_entropies(document.words)
+        found = derivation_entropies(document.words)
         assert found == [pytest.approx(document.entropy, rel=1e-9)]
 
 
@@ -62,7 +63,7 @@ def test_short_documents_have_one_derivation_too(kind, monkeypatch):
     monkeypatch.setattr(language, "RECALL_THINGS", 4)
     monkeypatch.setattr(language, "RECALL_FIRST", 2)
     for document in language.documents("train", 12, kind=kind):
-        found = language.derivation_entropies(document.words)
+        found = derivation_entropies(document.words)
         assert found == [pytest.approx(document.entropy, rel=1e-9)]
 
 
@@ -73,7 +74,7 @@ def test_a_template_that_is_listed_twice_makes_a_second_derivation(monkeypatch):
     counts = []
     for way in ways:
         monkeypatch.setitem(lexicon.STORY, "lesson", (*ways, way))
-        found = language.derivation_entropies(document.words)
+        found = derivation_entropies(document.words)
         assert found == [pytest.approx(fourth)] * len(found)
         counts.append(len(found))
     assert sorted(counts) == [1, 1, 2]  # two for the way in which this story ends
@@ -110,14 +111,14 @@ def test_an_inventory_of_one_thing_by_hand(monkeypatch):
 
 def test_words_that_are_no_document_have_no_derivation():
     words = written("train", 1, "story")[0].words
-    assert language.derivation_entropies(words[:-1]) == []
-    assert language.derivation_entropies((*words, ".")) == []
-    assert language.derivation_entropies(words[:2]) == []
+    assert derivation_entropies(words[:-1]) == []
+    assert derivation_entropies((*words, ".")) == []
+    assert derivation_entropies(words[:2]) == []
 
 
 def test_a_document_asked_for_by_kind_costs_its_kind_all_the_same():
     mixed = next(d for d in written("train", 60) if d.kind == "story")
-    assert language.derivation_entropies(mixed.words) == [pytest.approx(mixed.entropy)]
+    assert derivation_entropies(mixed.words) == [pytest.approx(mixed.entropy)]
     assert sum(language.KINDS.values()) == pytest.approx(1)
 
 

@@ -3,9 +3,10 @@
 import re
 
 import pytest
+from helpers.derivations import LONGEST
 
 from minquant.almanac import lexicon
-from minquant.almanac.writing import LONGEST, parts
+from minquant.almanac.writing import parts
 
 TEMPLATES = [
     *lexicon.HEADINGS.values(),

@@ -6,6 +6,7 @@ import itertools
 import re
 
 import pytest
+from helpers.derivations import derivation_entropies
 
 from minquant import almanac
 from minquant.almanac import language, lexicon, questions
@@ -73,7 +74,7 @@ def test_a_probe_speaks_the_language_and_fits_the_context_with_its_answer(kind):
         ("fact", 20_000, "n asks for 2000 facts of each decile, .+ at most 12240"),
     ],
 )
-def test_what_cannot_be_asked_is_refused_with_the_mend(kind, n, message):
+def test_what_cannot_be_asked_is_refused_with_what_to_do(kind, n, message):
     with pytest.raises(ValueError, match=message):
         probes(kind, n)
 
@@ -162,9 +163,9 @@ def test_the_answer_of_a_chain_is_the_sum_and_its_working_all_words_before():
 def test_prompt_working_and_answer_are_a_ledger_of_the_language(monkeypatch):
     for probe in asked("chain")[:15]:  # those of three steps and fewer
         words, total = worked(probe.prompt)
-        monkeypatch.setattr(almanac, "LEDGER_STEPS", (probe.level,))
+        monkeypatch.setattr(language, "LEDGER_STEPS", (probe.level,))
         whole = [*probe.prompt.split(), *words, total, "coins", "."]
-        assert len(language.derivation_entropies(whole)) == 1
+        assert len(derivation_entropies(whole)) == 1
 
 
 def test_a_chain_can_end_at_any_number_of_the_language():

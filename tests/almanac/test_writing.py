@@ -4,12 +4,13 @@ import math
 from random import Random
 
 import pytest
+from helpers.derivations import LONGEST, Reader, derivations
 from hypothesis import given
 from hypothesis import strategies as st
 
 from minquant.almanac import lexicon
 from minquant.almanac.people import fame, fame_of_first_name, people
-from minquant.almanac.writing import LONGEST, Reader, Writer, derivations, parts
+from minquant.almanac.writing import Writer, parts
 
 
 class Rigged(Random):
@@ -159,28 +160,26 @@ def test_the_probabilities_of_all_that_can_be_written_add_up_to_one():
 
 def test_people_are_read_back_by_name():
     def pair(w):
-        w.far = True
         a = w.person()
         w.say("{name}", {"name": a.name})
         w.say("and {name}", {"name": w.person(but=a).name})
 
     for seed in range(5):
         words, nats = written(pair, seed)
-        assert derivations(pair, words) == [pytest.approx(nats)]
+        found = derivations(pair, words, far_at=range(len(words)))
+        assert found == [pytest.approx(nats)]
 
 
 def test_what_is_written_beyond_the_next_line_is_read_back_if_planned_far():
-    def late(w, far):
-        w.far = far
+    def late(w):
         known = {"x": w.pick(("lamp", "key"))}
-        w.far = False
         for _ in range(LONGEST):
             w.say("on")
         w.say("{x}", known)
 
     words = ["on"] * LONGEST + ["key"]
-    assert derivations(lambda w: late(w, True), words) == [pytest.approx(math.log(2))]
-    assert derivations(lambda w: late(w, False), words) == []
+    assert derivations(late, words, far_at={0}) == [pytest.approx(math.log(2))]
+    assert derivations(late, words) == []
 
 
 def test_the_reader_drops_only_choices_that_lead_nowhere(monkeypatch):

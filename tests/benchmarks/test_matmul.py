@@ -13,6 +13,7 @@ import torch
 
 from benchmarks import matmul as benchmark
 from minquant.kernels import launch, matmul
+from minquant.kernels.packed_words import dequantize
 
 decode, ways = benchmark.decode, sys.modules["ways"]
 SMALL = {"width": 64, "mlp": 96, "heads": 4, "vocabulary": 50}
@@ -48,7 +49,7 @@ def times(number):
     """Our way, its product multiplied."""
 
     def make(packed):
-        made = [matmul.dequantize(packed, torch.float32)]
+        made = [dequantize(packed, torch.float32)]
         run = lambda X: (X.float() @ made[0].T * number).half()  # noqa: E731
         return ways.Made(run, made, is_ours=True)
 
@@ -62,7 +63,7 @@ def peer(packed):
 
 def packed_floats(packed):
     """W_hat in fp16."""
-    return matmul.dequantize(packed, torch.float16)
+    return dequantize(packed, torch.float16)
 
 
 def broken(packed):
@@ -138,7 +139,7 @@ def test_the_error_is_seen_and_in_slices_of_rows_the_same(monkeypatch):
     right = lambda X: matmul.matmul(X, packed)  # noqa: E731
     assert ways.error(right, X, packed) < 1e-6
     wrong = [ways.error(lambda X: right(X) * 1.01, X, packed)]
-    monkeypatch.setattr(launch, "CHUNK", 128 * 10)
+    monkeypatch.setattr(launch, "PART", 128 * 10)
     wrong.append(ways.error(lambda X: right(X) * 1.01, X, packed))
     assert wrong == pytest.approx([0.01, 0.01], rel=1e-3)
 
@@ -352,7 +353,7 @@ def test_python_waits_for_the_card_after_a_step_and_not_after_a_call(recorder):
 def test_the_tables_own_plans_are_among_those_it_tries(tokens):
     tried = {benchmark.named(by) for by in benchmark.candidates(tokens)}
     for out, _ in benchmark.SHAPES:
-        assert benchmark.named(launch.plan(tokens, out, (9, 0))) in tried
+        assert benchmark.named(launch.plan_for(tokens, out, (9, 0))) in tried
 
 
 def test_tuning_prints_every_plan_and_goes_on_after_one_that_fails(
@@ -398,7 +399,7 @@ def test_the_model_writes_the_same_packed_and_not():
         return by_torch(made[-1])
 
     model = decode.Decoder(packed, 2, "cpu", torch.float32, **SMALL)
-    weights = (matmul.dequantize(matrix) for matrix in made)
+    weights = (dequantize(matrix) for matrix in made)
 
     def unpacked(out, width):
         W = next(weights)

@@ -2,26 +2,39 @@
 
 import html
 import inspect
+import subprocess
+import sys
 from itertools import combinations
+from textwrap import dedent
 
 import pytest
 
-from minquant.course import answers, checks
+from minquant import course
+from minquant.course import checks
 from minquant.course.exercises import Exercise
 from minquant.numerics import floats, grids
 
-NAMES = sorted(checks.EXERCISES)
+NAMES = sorted(checks.all_exercises())
+LESSONS = list(checks._lessons())
+HELPERS = {"wrong_roundings"}  # of lesson 02, which lesson 03 uses too
+
+
+def answer_to(name):
+    """The function of that name in the file in which the exercise stands."""
+    exercise = getattr(checks, name)
+    (lesson,) = [m for m in LESSONS if any(x is exercise for x in vars(m).values())]
+    return getattr(lesson, name)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_answer_passes_its_own_check(name):
-    verdict = checks.EXERCISES[name](getattr(answers, name))
+    verdict = getattr(checks, name)(answer_to(name))
     assert verdict, verdict
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_known_mistake_fails_and_is_named_as_itself(name):
-    exercise = checks.EXERCISES[name]
+    exercise = getattr(checks, name)
     assert len(exercise.mistakes) >= 3
     for words, wrong in exercise.mistakes.items():
         verdict = exercise(wrong)
@@ -31,7 +44,7 @@ def test_every_known_mistake_fails_and_is_named_as_itself(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_two_mistakes_are_one(name):
-    exercise = checks.EXERCISES[name]
+    exercise = getattr(checks, name)
     results = {
         words: [exercise._run(wrong, given) for given in exercise.cases.values()]
         for words, wrong in exercise.mistakes.items()
@@ -41,32 +54,125 @@ def test_no_two_mistakes_are_one(name):
         assert any(exercise._compare(a, b) for a, b in pairs), (one, other)
 
 
+# --- how exercises are found ---
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_learners_find_every_exercise_by_its_name(name):
     assert isinstance(getattr(checks, name), Exercise)
-    assert getattr(checks, name) is checks.EXERCISES[name]
-    assert name in checks.__all__
+    assert getattr(checks, name) is checks.all_exercises()[name]
+    assert name in dir(checks)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_task_names_the_arguments_of_the_answer(name):
-    names = list(inspect.signature(getattr(answers, name)).parameters)
-    assert f"{name}({names[0]}" in checks.EXERCISES[name].task
+    names = list(inspect.signature(answer_to(name)).parameters)
+    assert f"{name}({names[0]}" in getattr(checks, name).task
 
 
 def test_no_exercise_is_without_an_answer_and_no_answer_without_an_exercise():
-    mine = [
-        n
-        for n, f in vars(answers).items()
-        if inspect.isfunction(f) and f.__module__.startswith(answers.__name__)
+    public = [
+        name
+        for lesson in LESSONS
+        for name, function in vars(lesson).items()
+        if inspect.isfunction(function)
+        and function.__module__ == lesson.__name__
+        and not name.startswith("_")
     ]
-    assert sorted(mine) == NAMES
+    assert sorted({*public} - HELPERS) == NAMES
+    assert len(public) == len(NAMES) + len(HELPERS)
+
+
+def test_all_lessons_with_exercises_are_found():
+    names = {lesson.__name__.split(".")[2] for lesson in LESSONS}
+    assert len(names) == len(LESSONS) >= 13 and {"start", "capstone"} <= names
+
+
+def test_no_lesson_is_imported_before_an_exercise_is_asked_for():
+    code = """
+        import sys
+        from minquant import checks
+        from minquant.course.checks import solution
+        assert not [name for name in sys.modules if name.endswith(".exercises")]
+        assert "torch" not in sys.modules
+        checks.gap
+        assert "minquant.course.floats.exercises" in sys.modules
+        assert "matplotlib" not in sys.modules
+    """
+    subprocess.run([sys.executable, "-c", dedent(code)], check=True)
+
+
+@pytest.fixture
+def add_lesson(tmp_path, monkeypatch):
+    """A way to give the course another lesson: its name, and what its file says."""
+    monkeypatch.setattr(course, "__path__", [*course.__path__, str(tmp_path)])
+    checks.all_exercises.cache_clear()
+
+    def _add(lesson, text):
+        (tmp_path / lesson).mkdir()
+        (tmp_path / lesson / "__init__.py").write_text("")
+        (tmp_path / lesson / "exercises.py").write_text(dedent(text))
+
+    yield _add
+    checks.all_exercises.cache_clear()
+    for name in [*sys.modules]:
+        if name.startswith(f"{course.__name__}.added"):
+            monkeypatch.delitem(sys.modules, name)
+
+
+def test_a_new_lesson_needs_no_line_in_the_registry(add_lesson):
+    add_lesson(
+        "added_twice",
+        """
+        from minquant.course.exercises import Exercise
+        from minquant.course.start.exercises import check_model_bytes
+
+        def twice(x):
+            return 2 * x
+
+        check_twice = Exercise("twice", "twice(x)", twice, {"one": (1,)}, {})
+        """,
+    )
+    assert checks.twice(lambda x: x + x)
+    assert "twice" in dir(checks)
+    assert sorted(checks.all_exercises()) == sorted([*NAMES, "twice"])
+
+
+def test_two_exercises_of_one_name_are_an_error(add_lesson):
+    add_lesson(
+        "added_gap",
+        """
+        from minquant.course.exercises import Exercise
+
+        check_gap = Exercise("gap", "gap(x)", abs, {"one": (1,)}, {})
+        """,
+    )
+    with pytest.raises(ValueError, match="two exercises have the name 'gap', in ") as e:
+        checks.flips  # noqa: B018
+    assert "minquant.course.added_gap.exercises" in str(e.value)
+    assert "minquant.course.floats.exercises" in str(e.value)
+
+
+def test_a_name_that_is_no_exercise_says_which_are():
+    listed = ", ".join(NAMES)
+    with pytest.raises(AttributeError, match="name 'gptq_row' is no exercise; ") as e:
+        checks.gptq_row  # noqa: B018
+    assert str(e.value).endswith(listed)
+    with pytest.raises(ValueError, match="name 'gptq_row' is no exercise; choose from"):
+        checks.solution("gptq_row")
+    assert not hasattr(checks, "__path__")
+
+
+# --- solutions ---
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_solution_is_the_package_s_own_source(name):
     shown = str(checks.solution(name))
-    assert shown.startswith(("# minquant/answers.py\n", "# minquant/answers_"))
+    file = answer_to(name).__module__.replace(".", "/")
+    assert shown.startswith(f"# {file}.py\n")
+    assert getattr(checks, name).shows[0] is answer_to(name)
+    assert inspect.getsource(inspect.unwrap(answer_to(name))) in shown + "\n"
     assert f"def {name}(" in shown
     page = checks.solution(name)._repr_html_()
     assert page == f"<pre>{html.escape(shown)}</pre>"
@@ -78,8 +184,3 @@ def test_a_solution_goes_down_to_the_functions_that_it_calls():
     shown = str(checks.solution("decode_float"))
     assert "def decode(self, pattern: int)" in shown
     assert floats.__name__.replace(".", "/") in shown
-
-
-def test_an_unknown_exercise_is_named():
-    with pytest.raises(ValueError, match="name 'gptq_row' is no exercise; choose from"):
-        checks.solution("gptq_row")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from minquant.course.exercises import Exercise, Verdict
+from minquant.course.exercises import Exercise, Verdict, normal
 
 TWICE = Exercise(
     name="twice",
@@ -118,6 +118,11 @@ def test_the_html_says_the_same_in_colour_and_signs():
     html = TWICE(lambda x: x**2)._repr_html_()
     assert "✗" in html and "this is a square" in html and "border-left" in html
     assert "<script" not in Verdict("x", ((False, "<script>"),))._repr_html_()
+
+
+def test_the_numbers_of_a_case_are_the_same_in_every_run():
+    assert torch.equal(normal(3, 2, seed=1), normal(3, 2, seed=1))
+    assert not torch.equal(normal(3, 2, seed=1), normal(3, 2, seed=2))
 
 
 def test_an_exercise_says_what_it_asks_for():

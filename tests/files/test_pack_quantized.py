@@ -1,4 +1,4 @@
-"""Matrices in another program's words: by hand, there and back, and read by it."""
+"""Matrices in another format: by hand, there and back, read by other programs."""
 
 from dataclasses import replace
 
@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minquant.files.pack_quantized import (
-    described,
+    bits_by_layer,
     pack_words,
-    read,
-    stored,
+    quantization_config,
+    quantized_tensor,
+    tensors_of,
     unpack_words,
-    widths,
 )
 from minquant.methods import rtn
 from minquant.numerics import grids, groups
@@ -82,7 +82,7 @@ def test_compressed_tensors_packs_the_same_words_and_reads_ours(drawn):
 @pytest.mark.parametrize("cut", [groups.per_group(16), groups.PER_CHANNEL])
 def test_a_matrix_is_read_as_it_was_stored(bits, cut):
     quantized = rounded(bits, cut)
-    again = read(stored(quantized), bits)
+    again = quantized_tensor(tensors_of(quantized), bits)
     assert torch.equal(again.codes, quantized.codes)
     assert torch.equal(again.scales, quantized.scales)
     assert (again.grid, again.granularity) == (quantized.grid, cut)
@@ -91,18 +91,20 @@ def test_a_matrix_is_read_as_it_was_stored(bits, cut):
 
 def test_one_scale_for_a_whole_matrix_becomes_one_for_each_row():
     quantized = rounded(cut=groups.PER_TENSOR)
-    parts = stored(quantized)
+    parts = tensors_of(quantized)
     assert parts["weight_scale"].shape == (6, 1)
-    assert torch.equal(read(parts, 4).dequantize(), quantized.dequantize())
+    assert torch.equal(quantized_tensor(parts, 4).dequantize(), quantized.dequantize())
 
 
 def test_codes_of_the_shorter_symmetric_grid_fit_in():
     quantized = rtn.quantize_rtn(W, grids.absmax(4), groups.per_group(16))
-    assert torch.equal(read(stored(quantized), 4).dequantize(), quantized.dequantize())
+    assert torch.equal(
+        quantized_tensor(tensors_of(quantized), 4).dequantize(), quantized.dequantize()
+    )
 
 
 def test_4_bits_in_groups_of_16_take_5_bits_on_disk():
-    parts = stored(rounded())
+    parts = tensors_of(rounded())
     weighs = parts["weight_packed"].nbytes + parts["weight_scale"].nbytes
     assert 8 * weighs / W.numel() == 4 + 16 / 16
 
@@ -124,61 +126,65 @@ def test_4_bits_in_groups_of_16_take_5_bits_on_disk():
         (rounded(scale_dtype=torch.float32), "scale_dtype=torch.float16"),
     ],
 )
-def test_what_the_format_has_no_word_for_is_refused_with_the_mend(quantized, words):
+def test_what_the_format_cannot_store_is_refused_with_advice(quantized, words):
     with pytest.raises(ValueError, match=words):
-        stored(quantized)
+        tensors_of(quantized)
 
 
 def test_bf16_scales_are_stored_as_they_are_or_refused():
-    bf16 = stored(rounded(scale_dtype=torch.bfloat16), torch.bfloat16)
+    bf16 = tensors_of(rounded(scale_dtype=torch.bfloat16), torch.bfloat16)
     assert bf16["weight_scale"].dtype == torch.bfloat16
     with pytest.raises(ValueError, match="numbers of torch.bfloat16"):
-        stored(rounded(), torch.bfloat16)
+        tensors_of(rounded(), torch.bfloat16)
 
 
 def test_reading_refuses_zeros_and_shapes_that_do_not_fit():
-    parts = stored(rounded())
+    parts = tensors_of(rounded())
     with pytest.raises(ValueError, match="only symmetric grids"):
-        read({**parts, "weight_zero_point": torch.zeros(1)}, 4)
+        quantized_tensor({**parts, "weight_zero_point": torch.zeros(1)}, 4)
     with pytest.raises(ValueError, match="only symmetric grids"):
-        read({name: parts[name] for name in list(parts)[:2]}, 4)
+        quantized_tensor({name: parts[name] for name in list(parts)[:2]}, 4)
     with pytest.raises(ValueError, match=r"\(6, 8\).* do not fit a matrix \(6, 128\)"):
-        read({**parts, "weight_shape": torch.tensor([6, 128])}, 4)
+        quantized_tensor({**parts, "weight_shape": torch.tensor([6, 128])}, 4)
     with pytest.raises(ValueError, match="do not fit"):
-        read({**parts, "weight_scale": torch.ones(6, 5)}, 4)
+        quantized_tensor({**parts, "weight_scale": torch.ones(6, 5)}, 4)
     with pytest.raises(ValueError, match="do not fit"):
-        read({**parts, "weight_scale": torch.ones(5, 4)}, 4)
+        quantized_tensor({**parts, "weight_scale": torch.ones(5, 4)}, 4)
     with pytest.raises(ValueError, match="do not fit"):
-        read({**parts, "weight_scale": torch.ones(6)}, 4)
+        quantized_tensor({**parts, "weight_scale": torch.ones(6)}, 4)
     for bits in (8, 3):
         with pytest.raises(ValueError, match=f"of {bits} bits; there are 4 and 8"):
-            read(parts, bits)
+            quantized_tensor(parts, bits)
 
 
 def test_rows_so_short_that_either_width_fits_are_read_as_they_are_said_to_be():
     quantized = rounded(8, groups.PER_CHANNEL, W[:, :4])
-    assert torch.equal(read(stored(quantized), 8).codes, quantized.codes)
+    assert torch.equal(
+        quantized_tensor(tensors_of(quantized), 8).codes, quantized.codes
+    )
 
 
 def test_what_is_described_is_what_is_read():
     report = {"a.q": rounded(4), "a.k": rounded(8), "b.q": rounded(4)}
-    said = described(report, [*report, "lm_head"])
-    assert said["ignore"] == ["lm_head"]
-    assert {name: widths(said)(name) for name in report} == {
-        "a.q": 4, "a.k": 8, "b.q": 4,
-    }  # fmt: skip
+    config = quantization_config(report, [*report, "lm_head"])
+    assert config["ignore"] == ["lm_head"]
+    assert {name: bits_by_layer(config)(name) for name in report} == {
+        "a.q": 4,
+        "a.k": 8,
+        "b.q": 4,
+    }
     with pytest.raises(ValueError, match="no group for lm_head"):
-        widths(said)("lm_head")
-    one = described({"a.q": rounded(8)}, ["a.q"])
-    assert widths(one)("any.layer") == 8
+        bits_by_layer(config)("lm_head")
+    one = quantization_config({"a.q": rounded(8)}, ["a.q"])
+    assert bits_by_layer(one)("any.layer") == 8
 
 
 def test_layers_may_be_meant_by_a_pattern():
-    said = described({"a.q": rounded(4)}, [])
-    said["config_groups"]["group_0"]["targets"] = [r"re:.*\.mlp\..*"]
-    assert widths(said)("layers.3.mlp.up") == 4
+    config = quantization_config({"a.q": rounded(4)}, [])
+    config["config_groups"]["group_0"]["targets"] = [r"re:.*\.mlp\..*"]
+    assert bits_by_layer(config)("layers.3.mlp.up") == 4
     with pytest.raises(ValueError, match="no group for layers.3.attn.q"):
-        widths(said)("layers.3.attn.q")
+        bits_by_layer(config)("layers.3.attn.q")
 
 
 @pytest.mark.parametrize(
@@ -193,14 +199,14 @@ def test_layers_may_be_meant_by_a_pattern():
     ],
 )
 def test_another_kind_of_codes_is_refused(change):
-    said = described({"a.q": rounded(4)}, [])
-    said["config_groups"]["group_0"] |= change
+    config = quantization_config({"a.q": rounded(4)}, [])
+    config["config_groups"]["group_0"] |= change
     with pytest.raises(ValueError, match="only compressed-tensors pack-quantized"):
-        widths(said)
+        bits_by_layer(config)
 
 
 def test_a_config_without_groups_or_of_another_format_is_refused():
-    said = described({"a.q": rounded(4)}, [])
-    for wrong in ({}, said | {"config_groups": {}}, said | {"format": "marlin"}):
+    config = quantization_config({"a.q": rounded(4)}, [])
+    for wrong in ({}, config | {"config_groups": {}}, config | {"format": "marlin"}):
         with pytest.raises(ValueError, match="is read, of weights alone"):
-            widths(wrong)
+            bits_by_layer(wrong)

@@ -1,6 +1,6 @@
 """Compiles the kernels for GPUs that are not here, and says what came out, as JSON.
 
-    python tests/aot.py 75 90       only these compute capabilities; default: all
+    python tests/helpers/aot.py 75 90     only these compute capabilities; default: all
 
 A process of its own: one that asked for Triton's interpreter cannot compile. What it
 needs (ptxas, cuobjdump, nvdisasm) comes with triton. A row for each of `jobs`.

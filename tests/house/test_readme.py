@@ -1,6 +1,6 @@
 """The README keeps its word: its example prints what it says, its links lead somewhere.
 
-python tests/test_readme.py --update      # print the example's output into it anew
+python tests/house/test_readme.py --update   # print the example's output into it anew
 """
 
 import os

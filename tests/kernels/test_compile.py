@@ -1,4 +1,4 @@
-"""The kernels compiled for seven GPUs that are not here: what a card would be given."""
+"""The kernels compiled for seven GPUs that are not here, and what came out."""
 
 import json
 import subprocess
@@ -23,7 +23,7 @@ def rows():
 
 
 def of(rows, *kernels):
-    """The rows of these kernels; never none."""
+    """The rows of these kernels, at least one."""
     chosen = [row for row in rows if row["kernel"] in kernels]
     assert chosen
     return chosen
@@ -58,7 +58,7 @@ def test_words_are_loaded_16_bytes_at_a_time(rows):
 
 
 def test_gemv_keeps_subnormal_numbers(rows):
-    """A code in the mantissa of a float32 is one: flushed to 0 it would be lost."""
+    """A code in the mantissa of a float32 is one. Flushed to 0 it would be lost."""
     assert all(row["flushes"] == 0 for row in of(rows, "gemv"))
 
 

@@ -6,7 +6,8 @@ from helpers.fixture import as_learners_have_it
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minquant.kernels import launch, matmul
+from minquant.kernels import launch, matmul, packed_words
+from minquant.kernels.packed_words import dequantize, pack_matrix
 from minquant.methods import rtn
 from minquant.numerics import grids, groups
 
@@ -23,7 +24,7 @@ def packed_of(grid=None, g=32, shape=(48, 96), seed=0):
     """A random packed matrix; g None: one group per row."""
     W = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
     cut = groups.per_group(g) if g else groups.PER_CHANNEL
-    return matmul.pack_matrix(rtn.quantize_rtn(W, grid or grids.zero_point(4), cut))
+    return pack_matrix(rtn.quantize_rtn(W, grid or grids.zero_point(4), cut))
 
 
 def inputs(*shape, dtype=torch.float32):
@@ -33,14 +34,14 @@ def inputs(*shape, dtype=torch.float32):
 
 def error(Y, X, packed):
     """‖Y − Y*‖ / ‖Y*‖ against float64."""
-    exact = X.double() @ matmul.dequantize(packed, torch.float64).T
+    exact = X.double() @ dequantize(packed, torch.float64).T
     return ((Y.double() - exact).norm() / exact.norm()).item()
 
 
 def test_two_weights_by_hand():
     """Codes 7 and −7 at scale 1/2: 3.5 · 2 + (−3.5) · 4 = −7."""
     W = torch.tensor([[3.5, -3.5]])
-    packed = matmul.pack_matrix(rtn.quantize_rtn(W, grids.absmax(4)))
+    packed = pack_matrix(rtn.quantize_rtn(W, grids.absmax(4)))
     assert matmul.matmul(torch.tensor([2.0, 4.0]), packed).tolist() == [-7.0]
 
 
@@ -70,11 +71,15 @@ def test_the_kernels_are_near_it_too(dtype):
 
 def test_torchs_own_kernel_is_taken_where_it_serves():
     packed, X = packed_of(grids.absmax(4)), inputs(4, 96, dtype=torch.bfloat16)
-    assert matmul.choose(X, packed) == "cpu_int4"
+    assert matmul.choose_backend(X, packed) == "cpu_int4"
     assert error(matmul.matmul(X, packed), X, packed) <= WITHIN[torch.bfloat16]
     many = inputs(matmul.FEW + 1, 96, dtype=torch.bfloat16)
-    assert matmul.choose(many, packed) == "torch"
-    assert matmul.choose(X.float(), packed) == matmul.choose(X, packed_of()) == "torch"
+    assert matmul.choose_backend(many, packed) == "torch"
+    assert (
+        matmul.choose_backend(X.float(), packed)
+        == matmul.choose_backend(X, packed_of())
+        == "torch"
+    )
 
 
 @pytest.mark.parametrize(
@@ -102,19 +107,18 @@ def test_a_large_matrix_is_never_dequantized_whole(monkeypatch):
     rows_at_a_time = []
 
     def seen(packed, dtype, rows=None):
-        made = real(packed, dtype, rows)
-        rows_at_a_time.append(len(made))
-        return made
+        W_hat = dequantize(packed, dtype, rows)
+        rows_at_a_time.append(len(W_hat))
+        return W_hat
 
-    real = matmul.dequantize
-    monkeypatch.setattr(matmul, "CHUNK", 96 * 10)
-    monkeypatch.setattr(matmul, "dequantize", seen)
+    monkeypatch.setattr(packed_words, "PART", 96 * 20)
+    monkeypatch.setattr(packed_words, "dequantize", seen)
     packed = packed_of()
     X = inputs(3, 96).requires_grad_()
     Y = matmul.matmul(X, packed, backend="torch")
-    assert rows_at_a_time == [10, 10, 10, 10, 8]
+    assert rows_at_a_time == [16, 16, 16]
     Y.sum().backward()
-    assert max(rows_at_a_time) == 10 and sum(rows_at_a_time) == 96
+    assert max(rows_at_a_time) == 16 and sum(rows_at_a_time) == 96
     monkeypatch.undo()
     assert error(Y.detach(), X.detach(), packed) <= 1e-6
 
@@ -132,12 +136,12 @@ def test_a_gradient_in_16_bits_is_as_exact_as_y(dtype):
     packed, X = packed_of(), inputs(5, 96, dtype=dtype).requires_grad_()
     dY = inputs(5, 48, dtype=dtype)
     matmul.matmul(X, packed).backward(dY)
-    exact = dY.double() @ matmul.dequantize(packed, torch.float64)
+    exact = dY.double() @ dequantize(packed, torch.float64)
     apart = (X.grad.double() - exact).norm() / exact.norm()
     assert X.grad.dtype == dtype and apart <= WITHIN[dtype]
 
 
-def test_what_does_not_fit_or_serve_is_refused_with_the_mend(monkeypatch):
+def test_what_does_not_fit_or_serve_is_refused_with_advice(monkeypatch):
     packed = packed_of()
     with pytest.raises(
         ValueError, match=r"X has shape \(2, 95\), packed has in_features 96"

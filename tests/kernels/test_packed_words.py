@@ -114,7 +114,7 @@ def test_a_move_keeps_everything():
     )
 
 
-def test_what_cannot_be_packed_is_refused_with_the_mend():
+def test_what_cannot_be_packed_is_refused_with_advice():
     with pytest.raises(ValueError, match="grid NF4 is a codebook, .*dequantize"):
         packed_words.pack_matrix(quantized((4, 64), grids.NF4))
     with pytest.raises(ValueError, match="bits is 5; the words hold codes of 2, 3, 4"):

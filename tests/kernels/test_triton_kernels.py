@@ -1,8 +1,8 @@
 """Every kernel against float64: in Triton's interpreter, or on the GPU if there is one.
 
-What a kernel does not write is NaN, and so is what lies before and behind X, so a
-forgotten edge is seen. Kernels write fp32 here, and X holds numbers that 16 bits hold,
-so that only the order of sums may differ.
+Y is NaN wherever a kernel does not write, and so is the memory before and behind X, so
+a forgotten edge shows. Kernels write fp32 here, and X holds numbers that fit 16 bits,
+so only the order of sums may differ.
 """
 
 import inspect
@@ -46,7 +46,7 @@ def matrix(grid, g, width, out=37, seed=0):
 
 
 def inputs(n, width, dtype=torch.float16, seed=1):
-    """Random X (n, width), in the middle of NaN: who reads beyond it is seen."""
+    """Random X (n, width) surrounded by NaN, so that a read beyond it shows in Y."""
     X = torch.randn(n, width, generator=torch.Generator().manual_seed(seed))
     size = n * width + 2 * MARGIN
     around = torch.full((size,), torch.nan, device=DEVICE, dtype=dtype)
@@ -88,7 +88,7 @@ def test_a_kernel_makes_the_product(by, grid, g, width):
 @pytest.mark.parametrize("by", [GEMV, SKINNY, GEMM], ids=lambda by: by.kernel)
 @pytest.mark.parametrize("bits", [4, 8])
 def test_bf16_keeps_its_range_and_its_bits(by, bits):
-    """Numbers that fp16 does not hold: 1e6, and 1e-6, which would lose its bits."""
+    """Numbers that fp16 cannot hold: 1e6, and 1e-6, which would lose bits."""
     X = inputs(2, 160, torch.bfloat16)
     packed = matrix(ZERO(bits), 32, 160)
     assert error(by, X * 1e6, packed) < EXACT
@@ -122,12 +122,12 @@ interpreted = pytest.mark.skipif(
     ("grid", "g", "width"), CASES, ids=lambda v: str(getattr(v, "bits", v))
 )
 def test_no_address_outside_the_tensors_is_touched(by, grid, g, width, monkeypatch):
-    """Not even where what is read there would not count."""
+    """Not even where the number that is read would not count."""
     assert strays(by, inputs(TOKENS[by.kernel], width), matrix(grid, g, width)) == 0
 
 
 def strays(by, X, packed):
-    """How many numbers a kernel would load or store that belong to no tensor of its."""
+    """How many numbers a kernel would load or store outside its tensors."""
     Y = torch.empty(len(X), packed.shape[0])
     mine = [
         t for t in (X, packed.words, packed.scales, packed.zeros, Y) if t is not None
@@ -143,8 +143,10 @@ def strays(by, X, packed):
 
 
 def guard(patch, mine):
-    """Lets the interpreter load and store in these tensors alone; the list returned is
-    filled with how many numbers elsewhere it was asked for, access by access."""
+    """Lets the interpreter load and store in these tensors alone.
+
+    Returns a list. Each access adds to it how many numbers lie outside.
+    """
     from triton.runtime import interpreter
 
     found, builder = [], interpreter.InterpreterBuilder
@@ -170,7 +172,7 @@ def guard(patch, mine):
 
 
 def test_the_smallest_inputs_of_fp16_count():
-    """gemv multiplies subnormal numbers: none may be taken for 0."""
+    """gemv multiplies subnormal numbers, which must not be flushed to 0."""
     X = torch.full((1, 128), 2.0**-24).half().to(DEVICE)  # the smallest fp16
     assert error(GEMV, X, matrix(ZERO(4), 32, 128)) < EXACT
 
@@ -188,8 +190,8 @@ def test_fp32_scales_are_used_as_they_are():
 
 
 HEADER = """import triton
-from minquant.kernels import _add_product, _as_floats, _steps, _zeros_at
-from minquant.kernels import constexpr, no_type_check, tensor, tl
+from minquant.kernels.triton_kernels import _add_product, _as_floats, _steps, _zeros_at
+from minquant.kernels.triton_kernels import constexpr, no_type_check, tensor, tl
 
 
 """

@@ -1,8 +1,7 @@
-"""The fastest plan is found, kept, and taken from then on; a CPU goes by our clock."""
+"""The fastest plan is found, kept, and used. On a CPU a made-up clock times them."""
 
 import functools
 import itertools
-import json
 
 import pytest
 import torch
@@ -17,7 +16,7 @@ from minquant.numerics import grids, groups
 
 @pytest.fixture(autouse=True)
 def _untuned(monkeypatch):
-    """Nothing is tuned before a test, and nothing stays so after it."""
+    """No plan is tuned before a test, and none stays after it."""
     monkeypatch.setattr(launch, "TUNED", {})
 
 
@@ -36,13 +35,13 @@ def X_of(tokens):
 
 
 def clock(seconds):
-    """A timer that says these times, one after the other, and then a long one."""
+    """A timer that gives these seconds, one after the other, then always 9."""
     times = itertools.chain(seconds, itertools.repeat(9.0))
     return lambda run: next(times)
 
 
 def taken(monkeypatch, tokens):
-    """The plan that a product of so many tokens runs by."""
+    """The plan that a product of so many tokens uses."""
     seen = []
     monkeypatch.setattr(launch, "_launch", lambda by, *rest: seen.append(by))
     launch.product(X_of(tokens), packed())
@@ -97,27 +96,6 @@ def test_a_wrong_plan_and_one_that_does_not_compile_are_left_out(monkeypatch):
     monkeypatch.setattr(tuning, "candidates", lambda _: few[:2])
     with pytest.raises(ValueError, match="no plan is right"):
         tuning.tune(packed(), timer=clock([]))
-
-
-def test_it_comes_back_from_a_file(tmp_path, monkeypatch):
-    few = list(tuning.candidates(1))[:2]
-    monkeypatch.setattr(tuning, "candidates", lambda _: few)
-    tuning.tune(packed(), timer=clock([2.0, 1.0]))
-    before = dict(launch.TUNED)
-    tuning.save(tmp_path / "plans.json")
-    launch.TUNED.clear()
-    tuning.load(tmp_path / "plans.json")
-    assert before == launch.TUNED
-    assert taken(monkeypatch, 1) == few[1]
-
-
-@pytest.mark.parametrize(
-    "text", ["no JSON", "[{}]", json.dumps([{"for": 1, "plan": 2}])]
-)
-def test_another_file_is_refused(text, tmp_path):
-    (tmp_path / "plans.json").write_text(text)
-    with pytest.raises(ValueError, match="holds no plans .*tuning.save"):
-        tuning.load(tmp_path / "plans.json")
 
 
 def test_what_cannot_be_tuned_is_named():

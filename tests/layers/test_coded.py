@@ -8,7 +8,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
-from minquant.layers import coded, linear, packed_stream
+from minquant.kernels import frozen_product, packed_words
+from minquant.layers import packed_stream
 from minquant.layers.linear import Int8Linear, QuantLinear
 from minquant.layers.lora import nf4
 from minquant.methods import rtn
@@ -48,7 +49,7 @@ every_quant = pytest.mark.parametrize("kind", ["words", "stream", "nf4"])
 
 
 class Largest(TorchDispatchMode):
-    """The most numbers of any float tensor that an operation made."""
+    """Records the size of the largest float tensor that an operation made."""
 
     def __init__(self):
         super().__init__()
@@ -88,7 +89,7 @@ def test_the_gradient_agrees_with_finite_differences_in_float64(kind):
 def test_between_forward_and_backward_no_floats_of_the_size_of_w_are_kept(
     layer, part, monkeypatch
 ):
-    monkeypatch.setattr(packed_stream, "_PART", part)
+    monkeypatch.setattr(packed_stream, "PART", part)
     X = inputs(2, grad=True)
     layer(X)  # what is made once and cached is not of this step
     before = floats_alive(OUT * IN // 4)
@@ -111,7 +112,7 @@ def test_a_layer_that_keeps_w_hat_would_be_seen():
 
 @pytest.mark.parametrize("kind", ["stream", "nf4", "int8", "int8 kept"])
 def test_forward_and_backward_never_hold_all_of_w_in_floats(kind, monkeypatch):
-    monkeypatch.setattr(packed_stream, "_PART", 8 * IN)  # eight rows at a time
+    monkeypatch.setattr(packed_stream, "PART", 8 * IN)  # eight rows at a time
     layer, X = LAYERS[kind](), inputs(2, grad=True)
     with Largest() as largest:
         layer(X).sum().backward()
@@ -126,7 +127,7 @@ def test_parts_change_nothing_but_the_order_of_sums(layer, monkeypatch):
     X, X_parts = inputs(5, grad=True), inputs(5, grad=True)
     Y = layer(X)
     Y.square().sum().backward()
-    monkeypatch.setattr(packed_stream, "_PART", 8 * IN)
+    monkeypatch.setattr(packed_stream, "PART", 8 * IN)
     Y_parts = layer(X_parts)
     Y_parts.square().sum().backward()
     torch.testing.assert_close(Y, Y_parts, rtol=1e-5, atol=1e-5)
@@ -212,9 +213,9 @@ def test_a_cast_by_type_reaches_no_buffer_either(kind):
 def test_parts_of_a_gradient_are_added_up_in_fp32_where_products_are_in_16_bits(
     dtype, monkeypatch
 ):
-    """On a GPU products are, and a large matrix comes in hundreds of parts."""
-    monkeypatch.setattr(coded, "work_dtype", lambda X: X.dtype)
-    monkeypatch.setattr(linear, "row_slices", lambda out, width: one_by_one(out))
+    """As on a GPU, where a large matrix comes in hundreds of parts."""
+    monkeypatch.setattr(frozen_product, "work_dtype", lambda X: X.dtype)
+    monkeypatch.setattr(packed_words, "row_slices", one_by_one)
     layer = QuantLinear(int4(weights(1024)), layout="words")
     X = inputs(4, dtype=dtype, grad=True)
     G = torch.randn(4, 1024, generator=torch.Generator().manual_seed(2)).to(dtype)
@@ -224,9 +225,9 @@ def test_parts_of_a_gradient_are_added_up_in_fp32_where_products_are_in_16_bits(
     assert error < (1e-3 if dtype == torch.float16 else 4e-3)
 
 
-def one_by_one(out):
+def one_by_one(shape, weights):
     """A slice for each row."""
-    return [slice(row, row + 1) for row in range(out)]
+    return [slice(row, row + 1) for row in range(shape[0])]
 
 
 def test_under_autocast_it_computes_in_autocasts_dtype_as_a_linear_layer_does():

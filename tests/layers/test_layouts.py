@@ -1,4 +1,4 @@
-"""Words or stream: which is taken, and that a header says all that is needed."""
+"""Words or stream: which is taken, and that a form says all that is needed."""
 
 import json
 from dataclasses import replace
@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers.fixture import as_learners_have_it
 
-from minquant.kernels.packed_words import PackedMatrix, dequantize
+from minquant.kernels.packed_words import PackedMatrix
 from minquant.layers.layouts import form, from_form, packed, tensors_of, with_tensors
 from minquant.layers.packed_stream import LookupMatrix
 from minquant.methods import rtn
@@ -26,8 +26,7 @@ def quantized(grid, cut=BY64, width=640, **options):
 
 def W_hat(matrix):
     """The values of either kind of matrix."""
-    stream = isinstance(matrix, LookupMatrix)
-    return matrix.dequantize() if stream else dequantize(matrix)
+    return torch.cat([rows for _, rows in matrix.parts()])
 
 
 @pytest.mark.parametrize(
@@ -84,5 +83,7 @@ def test_what_does_not_fit_is_named():
         packed(q, "words")
     with as_learners_have_it(), pytest.raises(ValueError, match='choose "auto", "wo'):
         packed(q, "tight")
-    with pytest.raises(ValueError, match="lack 'codes'; give what swap.save wrote"):
+    with pytest.raises(
+        ValueError, match="lack 'codes'; give what packed_model.save wrote"
+    ):
         from_form(form(packed(q)), {})

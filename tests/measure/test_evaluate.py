@@ -53,14 +53,14 @@ def test_layer_error_grows_with_the_square_of_the_change(scale):
 
 
 @pytest.mark.parametrize(
-    ("W_hat", "X", "said"),
+    ("W_hat", "X", "message"),
     [
         ((3, 4), (2, 3), r"W is \(3, 4\), W_hat \(3, 4\), X \(2, 3\)"),
         ((4, 4), (2, 4), r"give W and W_hat \(out, in\)"),
     ],
 )
-def test_layer_error_names_shapes_that_do_not_fit(W_hat, X, said):
-    with as_learners_have_it(), pytest.raises(ValueError, match=said):
+def test_layer_error_names_shapes_that_do_not_fit(W_hat, X, message):
+    with as_learners_have_it(), pytest.raises(ValueError, match=message):
         layer_error(torch.ones(3, 4), torch.ones(W_hat), torch.ones(X))
 
 
@@ -156,8 +156,8 @@ def test_kl_is_never_negative(seed):
 
 def test_models_of_different_vocabularies_have_no_kl():
     other = tiny.Fixed(torch.zeros(VOCABULARY + 1))
-    said = "compare two versions of one model"
-    with as_learners_have_it(), pytest.raises(ValueError, match=said):
+    message = "compare two versions of one model"
+    with as_learners_have_it(), pytest.raises(ValueError, match=message):
         kl_and_flips(uniform(), other, tiny.tokenizer(), tiny.texts_of("test", 1))
 
 

@@ -1,4 +1,4 @@
-"""Intervals: by hand, against closed forms, and by how often they hold the truth."""
+"""Intervals: by hand, against closed forms, and by how often they contain the truth."""
 
 import math
 

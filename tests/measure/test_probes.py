@@ -27,7 +27,7 @@ def test_a_model_that_is_right_on_every_probe_has_accuracy_1():
     asked = [probe("a", "b"), probe("b", "c"), probe("z a", "b c"), probe("x", "y")]
     found = accuracy(tiny.Scripted(CHAIN), tiny.tokenizer(), asked)
     assert found.mean == 1.0 and found.correct.all()
-    assert found.said == ("b", "c", "b c", "y")
+    assert found.answers == ("b", "c", "b c", "y")
 
 
 def test_a_wrong_word_anywhere_in_the_answer_is_wrong():
@@ -51,8 +51,8 @@ def test_batched_by_length_a_model_answers_as_when_asked_alone():
     model, tokenizer = tiny.model(), tiny.tokenizer()
     asked = [probe(text, "a") for text in tiny.texts_of("test", 12)]
     asked += [probe(text, "a b", working=3) for text in tiny.texts_of("train", 12)]
-    alone = [accuracy(model, tokenizer, [p]).said[0] for p in asked]
-    assert list(accuracy(model, tokenizer, asked).said) == alone
+    alone = [accuracy(model, tokenizer, [p]).answers[0] for p in asked]
+    assert list(accuracy(model, tokenizer, asked).answers) == alone
 
 
 def test_levels_stand_in_order_with_their_own_shares():

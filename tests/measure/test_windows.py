@@ -1,4 +1,4 @@
-"""Reading: every token is counted once, whatever the windows and the batches."""
+"""Every token is counted once, whatever the windows and the batches."""
 
 import pytest
 import torch
@@ -49,8 +49,8 @@ def test_batches_small_and_large_give_the_same_sums(monkeypatch):
     model, texts = tiny.model(), tiny.texts_of("test", 30)
     plan = windows.plan(model, tiny.tokenizer(), texts)
     (whole,) = windows.sums(plan, (model,), nats_of)
-    monkeypatch.setattr(windows, "_TOKENS", 40)
-    monkeypatch.setattr(windows, "_LOGITS", 100)  # three tokens at a time
+    monkeypatch.setattr(windows, "_BATCH_TOKENS", 40)
+    monkeypatch.setattr(windows, "_PIECE_LOGITS", 100)  # three tokens at a time
     (parts,) = windows.sums(plan, (model,), nats_of)
     torch.testing.assert_close(whole, parts, rtol=1e-5, atol=1e-4)
 

@@ -167,12 +167,12 @@ def test_the_lowest_point_of_the_curve_is_taken(seed, grid):
 
 @settings(max_examples=5, deadline=None)
 @given(SEEDS, st.integers(1, 100))
-def test_neither_hurry_nor_the_rows_at_once_change_what_is_found(seed, chunk):
+def test_neither_early_stop_nor_the_rows_at_a_time_change_the_best_ratio(seed, chunk):
     W, X = case(seed)
     calm = ratio_errors([W, 2 * W], X, grids.absmax(3), CUTS[1])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(awq, "_CHUNK", chunk)
-        quick = ratio_errors([W, 2 * W], X, grids.absmax(3), CUTS[1], hurry=True)
+        quick = ratio_errors([W, 2 * W], X, grids.absmax(3), CUTS[1], early_stop=True)
     assert quick.index(min(quick)) == calm.index(min(calm))
     for one, other in zip(quick, calm, strict=True):
         assert one == pytest.approx(other, rel=1e-4) or (
@@ -180,13 +180,12 @@ def test_neither_hurry_nor_the_rows_at_once_change_what_is_found(seed, chunk):
         )
 
 
-def test_in_a_hurry_bad_ratios_are_left():
+def test_an_early_stop_drops_bad_ratios():
     layer = fixture.layer()
+    options = {"ratios": (0, 0.35, 0.9), "early_stop": True}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(awq, "_CHUNK", 64 * 1024)
-        found = ratio_errors(
-            [layer.W], layer.X_calibration, *INT4, ratios=(0, 0.35, 0.9), hurry=True
-        )
+        found = ratio_errors([layer.W], layer.X_calibration, *INT4, **options)
     assert found[0] == found[2] == torch.inf and found[1] < 0.0121
 
 
@@ -354,9 +353,12 @@ def test_kept_columns_are_those_of_w_and_the_others_are_not():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"X": torch.ones(3, 23)}, r"X has 23 columns, but W \[24\]; give X \(n, in\)"),
-        ({"X": torch.ones(0, 24)}, "X holds no rows; give at least one token"),
-        ({"X": torch.full((3, 24), torch.nan)}, "X holds 72 numbers that are not fin"),
+        (
+            {"X": torch.ones(3, 23)},
+            r"X has shape \(3, 23\), but W 24 columns; give X \(n, in\)",
+        ),
+        ({"X": torch.ones(0, 24)}, r"X has shape \(0, 24\); give at least one number"),
+        ({"X": torch.full((3, 24), torch.nan)}, "X holds 72 NaN and 0 infinite of 72"),
         ({"W": torch.full((3, 24), torch.nan)}, "W holds 72 NaN and 0 infinite of 72"),
         ({"ratios": ()}, "ratios is empty; give some numbers from 0 to 1"),
         ({"ratios": (0.5, 1.5)}, "ratios hold 1.5; choose numbers from 0 to 1"),
@@ -364,7 +366,7 @@ def test_kept_columns_are_those_of_w_and_the_others_are_not():
         ({"granularity": groups.per_group(7)}, "group_size 7 does not divide in_feat"),
     ],
 )
-def test_what_does_not_fit_is_named_with_the_mend(change, message):
+def test_an_argument_that_does_not_fit_is_named_with_what_to_do(change, message):
     W, X = case()
     with as_learners_have_it(), pytest.raises(ValueError, match=message):
         quantize_awq(**{"W": W, "X": X, "grid": grids.absmax(4), **change})

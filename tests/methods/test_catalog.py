@@ -41,18 +41,20 @@ def test_the_bits_of_each_format_are_those_by_hand(name):
 
 
 def test_four_formats_as_they_are_told():
-    told = {name: f"{form.bits_per_weight:.3f}" for name, form in BY_NAME.items()}
-    assert told["int4"] == "4.156" and told["NF4, double"] == "4.127"
-    assert told["MXFP4"] == "4.250" and told["NVFP4"] == "4.500"
+    bits = {name: f"{form.bits_per_weight:.3f}" for name, form in BY_NAME.items()}
+    assert bits["int4"] == "4.156" and bits["NF4, double"] == "4.127"
+    assert bits["MXFP4"] == "4.250" and bits["NVFP4"] == "4.500"
 
 
 @pytest.mark.parametrize("name", BY_NAME)
 @pytest.mark.parametrize("g", [16, 32, 128])
 def test_the_bits_are_what_a_quantized_matrix_weighs(name, g):
     form = replace(BY_NAME[name], g=g)
-    made = form.quantize(normal(512, 1024))
-    once = ONCE.get(form.scale, 0) / made.codes.numel()
-    assert made.bits_per_weight == pytest.approx(form.bits_per_weight + once, abs=1e-12)
+    quantized = form.quantize(normal(512, 1024))
+    once = ONCE.get(form.scale, 0) / quantized.codes.numel()
+    assert quantized.bits_per_weight == pytest.approx(
+        form.bits_per_weight + once, abs=1e-12
+    )
 
 
 @pytest.mark.parametrize(
@@ -101,8 +103,8 @@ def test_what_fits_is_the_shortest_that_the_budget_pays_for(name, budget, width)
     sizes = [form.g] if form.fixed else sizes
     affordable = [g for g in sizes if replace(form, g=g).bits_per_weight <= budget]
     if affordable:
-        made = form.fit(budget, width)
-        assert made == replace(form, g=min(affordable))
+        fitted = form.fit(budget, width)
+        assert fitted == replace(form, g=min(affordable))
     else:
         with pytest.raises(ValueError, match=f"budget {budget:g} is too small"):
             form.fit(budget, width)
@@ -148,7 +150,7 @@ def test_the_score_of_many_weighs_them_by_their_power(W):
 
 
 def test_nothing_but_zeros_has_no_share():
-    with pytest.raises(ValueError, match="matrices hold no weight but 0"):
+    with pytest.raises(ValueError, match="matrices hold only zeros; give some with"):
         score([torch.zeros(2, 64)], BY_NAME["NF4"])
 
 

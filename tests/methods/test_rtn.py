@@ -436,14 +436,14 @@ NAN, INF = math.nan, math.inf
 
 
 @pytest.mark.parametrize(
-    ("W", "error", "said"),
+    ("W", "error", "message"),
     [
         (torch.ones(2, 4).int(), TypeError, "W has dtype torch.int32; give floats, su"),
         (torch.ones(2, 4) > 0, TypeError, "W has dtype torch.bool; give floats"),
         (torch.ones(4), ValueError, r"W has shape \(4,\); give one matrix \(out, in\)"),
         (torch.ones(1, 2, 4), ValueError, r"W has shape \(1, 2, 4\); give one matrix"),
-        (torch.ones(0, 4), ValueError, r"W has shape \(0, 4\); give at least one weig"),
-        (torch.ones(4, 0), ValueError, r"W has shape \(4, 0\); give at least one weig"),
+        (torch.ones(0, 4), ValueError, r"W has shape \(0, 4\); give at least one numb"),
+        (torch.ones(4, 0), ValueError, r"W has shape \(4, 0\); give at least one numb"),
         (
             torch.ones(2, 4, device="meta"),
             ValueError,
@@ -452,7 +452,7 @@ NAN, INF = math.nan, math.inf
         (
             torch.tensor([[1.0, 2.0, NAN], [INF, NAN, -INF]]),
             ValueError,
-            r"W holds 2 NaN and 2 infinite of 6 weights, the first at \[0, 2\]; mend",
+            r"W holds 2 NaN and 2 infinite of 6 numbers, the first at \[0, 2\]; repl",
         ),
         (
             torch.full((2, 4), 1e6),
@@ -462,11 +462,11 @@ NAN, INF = math.nan, math.inf
         (torch.full((2, 4), 1e-9), ValueError, "scale: 2 of 2, down to 1.43e-10, roun"),
     ],
 )
-def test_weights_that_no_ruler_fits_are_refused_with_the_mend(W, error, said):
+def test_weights_that_no_ruler_fits_are_refused_with_what_to_do(W, error, message):
     with as_learners_have_it():
-        with pytest.raises(error, match=said):
+        with pytest.raises(error, match=message):
             rtn.quantize_rtn(W, absmax(4))
-        with pytest.raises(error, match=said):
+        with pytest.raises(error, match=message):
             rtn.fake_quantize(W, absmax(4), clip="mse")
 
 
@@ -487,7 +487,7 @@ def test_a_clip_that_is_none_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("scales", "zeros", "grid", "said"),
+    ("scales", "zeros", "grid", "message"),
     [
         (torch.ones(2, 2), None, absmax(4), r"scales has shape \(2, 2\); a matrix"),
         (torch.ones(2, 1), None, zero_point(4), "zeros is None, but grid zero_point"),
@@ -500,6 +500,6 @@ def test_a_clip_that_is_none_is_refused():
         (torch.tensor([[-1.0], [NAN]]), None, absmax(4), "scales hold 2 of 2 numbers"),
     ],
 )
-def test_rulers_that_do_not_fit_are_refused(scales, zeros, grid, said):
-    with as_learners_have_it(), pytest.raises(ValueError, match=said):
+def test_rulers_that_do_not_fit_are_refused(scales, zeros, grid, message):
+    with as_learners_have_it(), pytest.raises(ValueError, match=message):
         rtn.quantize_with(torch.ones(2, 4), scales, zeros, grid, PER_CHANNEL)

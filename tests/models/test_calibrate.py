@@ -1,4 +1,4 @@
-"""Calibration walks through a model block by block, and meets what the model meets."""
+"""Block by block, calibration finds the inputs that the whole model has."""
 
 import gc
 import weakref
@@ -64,7 +64,7 @@ def test_each_layer_reads_block_by_block_what_it_reads_in_the_whole_model(kind):
         ("GPT2", "attn.c_attn|attn.c_proj|mlp.c_fc|mlp.c_proj"),
     ],
 )
-def test_layers_that_read_one_tensor_stand_together_in_the_order_of_reading(
+def test_layers_that_read_one_tensor_make_a_group_in_the_order_of_the_forward_pass(
     kind, groups
 ):
     layers, run = next(walk(tiny.model(kind), BATCHES))
@@ -113,7 +113,7 @@ def test_running_a_block_leaves_no_trace_so_it_can_run_again():
         assert torch.equal(first, second)
 
 
-def test_the_first_blocks_inputs_are_let_go_when_the_second_is_asked_for():
+def test_the_first_blocks_inputs_are_freed_when_the_second_is_asked_for():
     network = tiny.model()
     inputs = calibrate.block_inputs(network, decoder_blocks(network), BATCHES)
     held = [weakref.ref(call.hidden) for call in next(inputs)]
@@ -124,7 +124,7 @@ def test_the_first_blocks_inputs_are_let_go_when_the_second_is_asked_for():
     assert list(inputs) == []
 
 
-def test_a_block_runs_only_as_far_as_the_layers_in_question():
+def test_a_block_runs_only_as_far_as_the_group():
     layers, run = next(walk(tiny.model(), BATCHES))
     late = [n for n in layers if n.endswith(("o_proj", "up_proj", "down_proj"))]
     ran = []
@@ -177,7 +177,9 @@ class Odd(nn.Module):
 @pytest.mark.parametrize(("twice", "culprit"), [(False, 1), (True, 0)])
 def test_blocks_that_are_no_chain_are_refused(twice, culprit):
     network = Odd(twice)
-    with pytest.raises(ValueError, match=f"Odd calls its decoder layer {culprit} othe"):
+    with pytest.raises(
+        ValueError, match=f"Odd does not call its decoder layer {culprit} e"
+    ):
         next(calibrate.block_inputs(network, network.layers, BATCHES))
 
 

@@ -5,8 +5,7 @@ import torch
 from helpers import tiny
 from torch import nn
 
-from minquant.models import linear_layers
-from minquant.models.feeders import Feeder, divide_outputs_, feeders, is_norm
+from minquant.models.feeders import Feeder, feeders, is_norm
 
 LLAMA = {"q_proj": "input_layernorm", "o_proj": "v_proj", "down_proj": "up_proj"}
 LLAMA |= {"gate_proj": "post_attention_layernorm"}
@@ -69,14 +68,14 @@ def test_values_are_the_last_third_of_gpt2s_attention():
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_finds_the_same(dtype):
     network = tiny.model(dtype=dtype)
-    made = [feeder.name for _, feeder in found_in(network)]
-    assert made == [feeder.name for _, feeder in found_in(tiny.model())]
+    names = [feeder.name for _, feeder in found_in(network)]
+    assert names == [feeder.name for _, feeder in found_in(tiny.model())]
 
 
 def test_a_norm_whose_output_also_goes_elsewhere_feeds_nothing():
     after = tiny.model("OPT", do_layer_norm_before=False)  # the norm goes on as it is
-    made = [(group[0].split(".")[-1], f and f.name) for group, f in found_in(after)]
-    for layer, feeder in made:
+    pairs = [(group[0].split(".")[-1], f and f.name) for group, f in found_in(after)]
+    for layer, feeder in pairs:
         if layer in ("q_proj", "fc1"):
             assert feeder is None
         else:
@@ -95,39 +94,6 @@ def test_the_experiment_leaves_no_trace():
     pairs = zip(network.parameters(), twin.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
     assert not any(m._forward_pre_hooks or m._forward_hooks for m in network.modules())
-
-
-def norms(kind):
-    """All norms of a family's model, their weights and biases random."""
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        for norm in filter(is_norm, tiny.model(kind).modules()):
-            for parameter in norm.parameters():
-                nn.init.normal_(parameter, 0.5)
-            yield norm
-
-
-@pytest.mark.parametrize("kind", ["Llama", "Gemma", "Gemma3Text", "OPT", "GPT2"])
-def test_a_norms_outputs_divided(kind):
-    found = list(norms(kind))
-    assert found
-    for norm in found:
-        width = len(norm.weight)
-        x, s = torch.randn(5, width), torch.rand(width) * 4 + 0.5
-        before = norm(x)
-        divide_outputs_(norm, s)
-        torch.testing.assert_close(norm(x), before / s, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("kind", ["GPT2", "Qwen2"])
-def test_a_linear_layers_outputs_divided(kind):
-    layer = next(iter(linear_layers.linear_layers(tiny.model(kind)).values()))
-    nn.init.normal_(layer.bias)
-    rows, width = linear_layers.weight_of(layer).shape
-    x, s = torch.randn(5, width), torch.rand(rows) * 4 + 0.5
-    before = layer(x)
-    divide_outputs_(layer, s)
-    torch.testing.assert_close(layer(x), before / s, rtol=1e-5, atol=1e-5)
 
 
 def test_the_outputs_of_a_feeder_are_counted():

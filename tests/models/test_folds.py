@@ -12,7 +12,13 @@ from minquant.methods.awq import quantize_awq_shared, quantize_scaled
 from minquant.methods.smoothquant import quantize_smooth_shared
 from minquant.models import quantize
 from minquant.models.feeders import is_norm
-from minquant.models.folds import fold, fold_, plant_outliers, plant_outliers_
+from minquant.models.folds import (
+    divide_outputs_,
+    fold,
+    fold_,
+    plant_outliers,
+    plant_outliers_,
+)
 from minquant.models.linear_layers import linear_layers, weight_of
 from minquant.models.text import calibration_batches
 from minquant.numerics import grids, groups
@@ -24,8 +30,8 @@ BATCHES = calibration_batches(
 AWQ = partial(quantize_awq_shared, grid=grids.zero_point(4), ratios=[0.5], clip=None)
 SMOOTH = quantize_smooth_shared
 LEFT = {"Phi": ["fc2"], "OPT": [], "GPT2": ["mlp.c_proj"]}  # others: o_proj, of GQA
-AFTER_NORMS = ("q_proj", "k_proj", "v_proj", "up_proj", "gate_proj", "fc1")
-AFTER_NORMS += ("c_attn", "c_fc")
+AFTER_NORMS = ("q_proj", "k_proj", "v_proj", "up_proj", "gate_proj")
+AFTER_NORMS += ("fc1", "c_attn", "c_fc")
 LLAMA_UP = "model.layers.0.mlp.up_proj"
 LLAMA_DOWN = "model.layers.0.mlp.down_proj"
 LLAMA_O = "model.layers.0.self_attn.o_proj"
@@ -45,7 +51,7 @@ def random_model(kind="Llama", **changes):
 
 
 def logits(network):
-    """What the model says to all batches."""
+    """The predictions of a model for all batches."""
     return torch.cat([network(input_ids=ids).logits.flatten(0, 1) for ids in BATCHES])
 
 
@@ -78,7 +84,7 @@ def test_a_folded_model_computes_the_same_and_needs_no_input_scales(kind, method
 
 
 @pytest.mark.parametrize("kind", tiny.CONFIGS)
-def test_folding_moves_the_scales_and_not_nothing(kind):
+def test_folding_changes_the_weights_and_keeps_the_codes(kind):
     network, report = quantized(random_model(kind))
     twin, (folded, left) = fold(network, report)
     moved = {
@@ -181,7 +187,7 @@ def test_a_weight_that_serves_twice_keeps_its_scales():
     torch.testing.assert_close(logits(twin), before, rtol=1e-2, atol=1e-2)
 
 
-def test_by_hand_a_norm_takes_what_a_layer_is_given():
+def test_by_hand_a_norm_takes_the_scale_of_the_layers_after_it():
     network = random_model()
     s = torch.ones(32)
     s[5] = 4.0
@@ -197,6 +203,42 @@ def test_by_hand_a_norm_takes_what_a_layer_is_given():
     assert norm.weight[5] == gain[5] / 4
     others = torch.arange(32) != 5
     assert torch.equal(norm.weight[others], gain[others])
+
+
+# --- dividing the outputs of one module ---
+
+
+def norms(kind):
+    """All norms of a family's model, their weights and biases random."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        for norm in filter(is_norm, tiny.model(kind).modules()):
+            for parameter in norm.parameters():
+                nn.init.normal_(parameter, 0.5)
+            yield norm
+
+
+@pytest.mark.parametrize("kind", ["Llama", "Gemma", "Gemma3Text", "OPT", "GPT2"])
+def test_a_norms_outputs_are_divided(kind):
+    found = list(norms(kind))
+    assert found
+    for norm in found:
+        width = len(norm.weight)
+        x, s = torch.randn(5, width), torch.rand(width) * 4 + 0.5
+        before = norm(x)
+        divide_outputs_(norm, s)
+        torch.testing.assert_close(norm(x), before / s, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["GPT2", "Qwen2"])
+def test_a_linear_layers_outputs_are_divided(kind):
+    layer = next(iter(linear_layers(tiny.model(kind)).values()))
+    nn.init.normal_(layer.bias)
+    rows, width = weight_of(layer).shape
+    x, s = torch.randn(5, width), torch.rand(rows) * 4 + 0.5
+    before = layer(x)
+    divide_outputs_(layer, s)
+    torch.testing.assert_close(layer(x), before / s, rtol=1e-5, atol=1e-5)
 
 
 # --- planting ---
@@ -222,18 +264,7 @@ def test_planted_channels_are_large_in_all_layers_that_a_norm_feeds(kind):
     for name in linear_layers(twin):
         before = tiny.inputs_of(network, name, BATCHES)
         X = tiny.inputs_of(twin, name, BATCHES)
-        if name.endswith(
-            (
-                "q_proj",
-                "k_proj",
-                "v_proj",
-                "up_proj",
-                "gate_proj",
-                "fc1",
-                "c_attn",
-                "c_fc",
-            )
-        ):
+        if name.endswith(AFTER_NORMS):
             top = X[:, channels].abs().amax(0)
             assert ((top >= 60 * 0.999) & (top < 120 * 1.001)).all()
             assert (X[:, channels].abs() >= 6).any(0).all()

@@ -22,11 +22,11 @@ def states(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def read(network, how=None, ids=IDS, chunk=8):
-    """What the model says when its cache is rounded, and the cache."""
+def read(network, scheme=None, ids=IDS, chunk=8):
+    """The logits of a model whose cache is rounded, and the cache."""
     around = contextlib.nullcontext()
-    if how is not None:
-        around = kv_cache.rounding(network, how, chunk=chunk)
+    if scheme is not None:
+        around = kv_cache.rounding(network, scheme, chunk=chunk)
     with around:
         out = network(input_ids=ids, use_cache=True)
     return out.logits, out.past_key_values
@@ -51,7 +51,7 @@ def test_by_hand_a_channel_shares_a_ruler_over_its_tokens_and_a_token_over_chann
 def test_each_number_comes_back_within_half_a_step(bits, groups, group, axis, seed):
     x = states(2, 3, groups * group, 8, seed=seed)
     codes = kv_cache.quantize_states(x, bits, axis, group)
-    back = kv_cache.states_of(codes, tuple(x.shape), axis)
+    back = kv_cache.dequantize_states(codes, tuple(x.shape), axis)
     # half a step, half a step that the zero may have moved, the scale's 2⁻¹¹ of an end
     bound = codes.scales.float().max() * (1 + 2**bits / 2048)
     assert back.shape == x.shape and (back - x).abs().max() <= bound
@@ -59,7 +59,7 @@ def test_each_number_comes_back_within_half_a_step(bits, groups, group, axis, se
 
 @given(time=st.integers(0, 500), group=st.integers(1, 64), window=st.integers(0, 64))
 def test_the_window_never_holds_fewer_and_whole_groups_leave_it(time, group, window):
-    old = Rounding(group=group, window=window).rounded(time)
+    old = Rounding(group=group, window=window).rounded_tokens(time)
     assert old % group == 0
     assert min(time, window) <= time - old < window + group
 
@@ -80,11 +80,11 @@ def test_a_text_within_the_window_is_read_as_it_is():
 
 
 def test_old_tokens_are_what_codes_say_and_the_newest_are_what_they_were():
-    network, how = tiny.model(), Rounding(3, 3, group=8, window=5)
-    _, cache = read(network, how)
+    network, scheme = tiny.model(), Rounding(3, 3, group=8, window=5)
+    _, cache = read(network, scheme)
     _, plain = read(network, FLOATS)
     first, exact = cache.layers[0], plain.layers[0]  # its inputs are not rounded
-    assert how.rounded(40) == 32
+    assert scheme.rounded_tokens(40) == 32
     for name, axis in (("keys", "channel"), ("values", "token")):
         x, whole = getattr(first, name), getattr(exact, name)
         assert torch.allclose(x[:, :, 32:], whole[:, :, 32:], atol=1e-5)
@@ -93,7 +93,7 @@ def test_old_tokens_are_what_codes_say_and_the_newest_are_what_they_were():
             codes = kv_cache.quantize_states(part, 3, axis, 8)
             assert torch.allclose(
                 x[:, :, a : a + 8],
-                kv_cache.states_of(codes, tuple(part.shape), axis),
+                kv_cache.dequantize_states(codes, tuple(part.shape), axis),
                 atol=1e-5,
             )
 
@@ -116,7 +116,7 @@ def test_a_large_channel_of_the_keys_spoils_no_other_with_a_ruler_per_channel():
     errors = {}
     for axis in ("channel", "token"):
         codes = kv_cache.quantize_states(keys, 4, axis, 32)
-        back = kv_cache.states_of(codes, tuple(keys.shape), axis)
+        back = kv_cache.dequantize_states(codes, tuple(keys.shape), axis)
         errors[axis] = (back - keys)[..., others].norm()
     assert errors["channel"] < errors["token"] / 4
 
@@ -127,8 +127,8 @@ def test_generate_continues_greedily_and_perplexity_work_inside():
     plain = text.continue_greedily(network, IDS[:, :20], 6)
     with kv_cache.rounding(network, FLOATS, chunk=8):
         assert torch.equal(text.continue_greedily(network, IDS[:, :20], 6), plain)
-        made = network.generate(IDS[:, :20], max_new_tokens=6, do_sample=False)
-    assert torch.equal(made[:, 20:26], plain[:, : made.shape[1] - 20])
+        written = network.generate(IDS[:, :20], max_new_tokens=6, do_sample=False)
+    assert torch.equal(written[:, 20:26], plain[:, : written.shape[1] - 20])
     before = evaluate.perplexity(network, words, texts, progress=False)
     with kv_cache.rounding(network, Rounding(2, 2, group=4, window=4), chunk=4):
         after = evaluate.perplexity(network, words, texts, progress=False)
@@ -139,8 +139,8 @@ def test_generate_continues_greedily_and_perplexity_work_inside():
 
 
 def test_writing_on_rounds_what_leaves_the_window_as_reading_does():
-    network, how = tiny.model(), Rounding(4, 4, group=4, window=4)
-    with kv_cache.rounding(network, how, chunk=1):
+    network, scheme = tiny.model(), Rounding(4, 4, group=4, window=4)
+    with kv_cache.rounding(network, scheme, chunk=1):
         whole = network(input_ids=IDS, use_cache=True)
         start = network(input_ids=IDS[:, :21], use_cache=True)
         after = network(input_ids=IDS[:, 21:], past_key_values=start.past_key_values)
@@ -156,10 +156,10 @@ def test_afterwards_the_model_is_as_before_even_after_an_error():
     assert torch.equal(read(network)[0], plain)
 
 
-def test_the_cache_weighs_its_codes_scales_zeros_and_the_window():
-    how = Rounding(4, 2, group=8, window=5)
-    _, cache = read(tiny.model(), how)
-    size = kv_cache.weigh(cache, how)
+def test_the_size_counts_codes_scales_zeros_and_the_window():
+    scheme = Rounding(4, 2, group=8, window=5)
+    _, cache = read(tiny.model(), scheme)
+    size = kv_cache.cache_size(cache, scheme)
     # 2 layers, batch 2, 2 heads of 8; 32 tokens in codes and 8 as they are
     heads, old, dim = 2 * 2 * 2, 32, 8
     keys = heads * dim * (old * 4 // 8 + old // 8 * (2 + 0.5))
@@ -171,8 +171,8 @@ def test_the_cache_weighs_its_codes_scales_zeros_and_the_window():
 
 
 def test_a_rounding_within_a_rounding_leaves_the_outer_one_as_it_was():
-    network, how = tiny.model(), Rounding(2, 2, group=8, window=4)
-    with kv_cache.rounding(network, how, chunk=8):
+    network, scheme = tiny.model(), Rounding(2, 2, group=8, window=4)
+    with kv_cache.rounding(network, scheme, chunk=8):
         outer = vars(network).copy()
         with kv_cache.rounding(network, FLOATS):
             assert vars(network)["forward"] is not outer["forward"]
@@ -196,7 +196,7 @@ def test_a_rounding_within_a_rounding_leaves_the_outer_one_as_it_was():
         ),
     ],
 )
-def test_what_would_be_of_the_last_chunk_alone_is_refused(given, message):
+def test_outputs_that_would_be_those_of_the_last_chunk_are_refused(given, message):
     network = tiny.model()
     with (
         kv_cache.rounding(network, FLOATS, chunk=8),
@@ -215,7 +215,7 @@ def test_a_config_that_asks_for_hidden_states_is_seen_too():
 
 
 @pytest.mark.parametrize("chunk", [40, None])
-def test_in_one_piece_loss_and_hidden_states_are_the_models_own(chunk):
+def test_in_one_piece_loss_and_hidden_states_are_those_of_the_model(chunk):
     network = tiny.model()
     asked = {"input_ids": IDS, "labels": IDS, "output_hidden_states": True}
     plain = network(**asked)
@@ -241,9 +241,9 @@ def test_padding_is_read_on_the_right_and_refused_on_the_left(chunk):
     assert torch.allclose(logits[within], plain[within], **close)
 
 
-def test_a_cache_that_is_not_rounded_weighs_sixteen_bits():
+def test_a_cache_that_is_not_rounded_takes_sixteen_bits():
     _, cache = read(tiny.model())
-    assert kv_cache.weigh(cache, FLOATS).bits_per_number == 16
+    assert kv_cache.cache_size(cache, FLOATS).bits_per_number == 16
 
 
 @pytest.mark.parametrize(
@@ -266,4 +266,4 @@ def test_a_chunk_of_no_token_and_a_cache_that_forgets_are_refused():
     forgets = SimpleNamespace(keys=states(1, 2, 8, 4), values=states(1, 2, 8, 4))
     cache = SimpleNamespace(layers=[forgets], get_seq_length=lambda: 40)
     with pytest.raises(ValueError, match="does not hold keys and values of all 40 to"):
-        kv_cache.weigh(cache, FLOATS)
+        kv_cache.cache_size(cache, FLOATS)

@@ -1,4 +1,4 @@
-"""A method's signature says what it needs; its error is that of the outputs."""
+"""A method's signature says what it needs; its error is the error of the outputs."""
 
 from functools import partial
 
@@ -27,25 +27,25 @@ SOME = [torch.ones(1, 2, dtype=torch.long)]
     ],
 )
 def test_a_signature_says_what_a_method_needs(function, takes_all, needs):
-    read = Method.read(function, SOME)
-    assert (read.takes_all, read.needs) == (takes_all, needs)
+    method = Method.from_function(function, SOME)
+    assert (method.takes_all, method.needs) == (takes_all, needs)
 
 
-def test_what_no_model_gives_is_asked_for_at_once():
+def test_what_is_missing_is_named_before_any_work():
     with pytest.raises(ValueError, match="also needs grid, .* functools.partial"):
-        Method.read(rtn.quantize_rtn, SOME)
+        Method.from_function(rtn.quantize_rtn, SOME)
     with pytest.raises(ValueError, match="needs X, but calibration is None; pass cal"):
-        Method.read(lambda W, X: W, None)
+        Method.from_function(lambda W, X: W, None)
     with pytest.raises(TypeError, match="takes no matrix"):
-        Method.read(lambda bits=4: bits, SOME)
+        Method.from_function(lambda bits=4: bits, SOME)
 
 
-def test_results_come_by_name_and_nothing_is_written():
+def test_results_have_names_and_nothing_is_written():
     Ws = {"a": torch.randn(3, 8), "b": torch.randn(2, 8)}
     kept = {name: W.clone() for name, W in Ws.items()}
     for function in (int4, lambda Ws: [int4(W) for W in Ws]):
-        made = Method.read(function, SOME).on(Ws, {})
-        for name, (quantized, W_hat) in made.items():
+        results = Method.from_function(function, SOME).apply(Ws, {})
+        for name, (quantized, W_hat) in results.items():
             assert torch.equal(W_hat, int4(kept[name]).dequantize())
             assert torch.equal(quantized.dequantize(), W_hat)
             assert torch.equal(Ws[name], kept[name])
@@ -53,7 +53,7 @@ def test_results_come_by_name_and_nothing_is_written():
 
 def test_too_few_results_are_refused():
     with pytest.raises(ValueError, match="zip"):
-        Method.read(lambda Ws: [], SOME).on({"a": torch.ones(1, 8)}, {})
+        Method.from_function(lambda Ws: [], SOME).apply({"a": torch.ones(1, 8)}, {})
 
 
 def test_the_error_by_hand():

@@ -43,13 +43,13 @@ def bundled():
 
 
 def logits(network):
-    """What a model says of IDS."""
+    """The predictions of a model for IDS."""
     with torch.no_grad():
         return network(input_ids=IDS).logits
 
 
 def stored(network):
-    """Bytes of all tensors of a model as they lie in memory, each once."""
+    """Bytes of all tensors of a model in memory, each counted once."""
     tensors = [*network.parameters(), *network.buffers()]
     return sum({t.data_ptr(): t.nbytes for t in tensors}.values())
 
@@ -228,7 +228,7 @@ def test_shared_codes_are_written_once_and_shared_again(tmp_path):
     assert torch.equal(logits(again), logits(network))
 
 
-def test_a_state_dict_goes_through_safetensors_alone(tmp_path):
+def test_a_state_dict_can_be_saved_with_safetensors_alone(tmp_path):
     network, other = packed_tiny(), packed_tiny()
     for layer in packed_model.coded_layers(other).values():
         for buffer in layer.buffers():
@@ -254,7 +254,7 @@ def test_what_does_not_fit_is_named_and_nothing_changes(tmp_path):
     packed_model.pack_(network, report)
     with pytest.raises(ValueError, match="no linear layer of the model .now.; g"):
         packed_model.pack_(network, report)
-    with pytest.raises(ValueError, match="only='none' names no layer; there are"):
+    with pytest.raises(ValueError, match="only='none' names no layer; the layers a"):
         packed_model.int8_(tiny.model(), only="none")
     with pytest.raises(ValueError, match=r"only=\['up'\] names \['up'\]"):
         packed_model.int8_(tiny.model(), only=["up"])
@@ -263,7 +263,7 @@ def test_what_does_not_fit_is_named_and_nothing_changes(tmp_path):
 def test_files_of_others_are_refused(tmp_path):
     plain, packed = tmp_path / "plain.safetensors", tmp_path / "packed.safetensors"
     save_file({"a": torch.ones(2)}, plain)
-    with pytest.raises(ValueError, match="has no header of swap.save; save it with it"):
+    with pytest.raises(ValueError, match="has no header of minquant's; write the fi"):
         packed_model.load_(tiny.model(), plain)
     packed_model.save(packed_tiny(), packed)
     with pytest.raises(ValueError, match="has a layer 'model.layers.0.*', but mo"):
@@ -272,7 +272,7 @@ def test_files_of_others_are_refused(tmp_path):
         packed_model.load_(tiny.model(vocab_size=40), packed)
 
 
-def test_a_deep_copy_is_a_model_of_its_own():
+def test_a_deep_copy_shares_no_memory():
     network = packed_tiny()
     twin = copy.deepcopy(network)
     next(iter(packed_model.coded_layers(twin).values())).scales.zero_()

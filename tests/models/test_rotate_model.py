@@ -1,4 +1,4 @@
-"""A rotated model says what it said; only its hidden states are others."""
+"""A rotated model predicts the same; only its hidden states change."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ IDS = torch.randint(3, 30, (2, 20), generator=torch.Generator().manual_seed(0))
 
 
 def logits(network):
-    """What it predicts, in float64, so that only the rounding of weights is left."""
+    """Predictions in float64, so that only the rounding of weights is left."""
     return network.double()(input_ids=IDS).logits
 
 
@@ -44,23 +44,23 @@ KINDS = [
 @pytest.mark.parametrize(("kind", "changes"), KINDS)
 def test_a_rotated_model_computes_the_same_function(kind, changes, heads):
     network = trained(kind, dtype=torch.float64, **changes)
-    made = rotate_model.rotate(network, heads=heads)
-    before, after = logits(network), logits(made)
+    rotated = rotate_model.rotate(network, heads=heads)
+    before, after = logits(network), logits(rotated)
     assert before.std() > 0.1
     # weights are float64, but transformers' norms and positions compute in float32
     assert (after - before).abs().max() < 1e-5 * before.abs().max()
-    W, W_R = (n.model.layers[1].mlp.up_proj.weight for n in (network, made))
+    W, W_R = (n.model.layers[1].mlp.up_proj.weight for n in (network, rotated))
     assert not torch.allclose(W, W_R, atol=1e-2)
 
 
 def test_in_float32_the_logits_move_by_rounding_alone():
     network = trained()
-    made = rotate_model.rotate(network)
-    before, after = (n(input_ids=IDS).logits for n in (network, made))
+    rotated = rotate_model.rotate(network)
+    before, after = (n(input_ids=IDS).logits for n in (network, rotated))
     assert (after - before).abs().max() < 1e-4 * before.abs().max()
 
 
-def test_folded_gains_leave_norms_of_one_and_the_same_function():
+def test_folded_gains_are_one_and_the_function_stays():
     network = trained(dtype=torch.float64)
     before = logits(network)
     rotate_model.fold_gains_(network)
@@ -78,7 +78,7 @@ def test_the_copy_leaves_the_model_alone_and_in_place_changes_it():
     assert torch.allclose(network.model.embed_tokens.weight, turn.apply(E), atol=1e-5)
 
 
-def test_a_tied_head_becomes_a_matrix_of_its_own_as_the_last_gain_is_its_alone():
+def test_a_tied_head_gets_its_own_matrix():
     network = trained(tie_word_embeddings=True)
     assert network.lm_head.weight is network.model.embed_tokens.weight
     rotate_model.rotate_(network)
@@ -88,10 +88,15 @@ def test_a_tied_head_becomes_a_matrix_of_its_own_as_the_last_gain_is_its_alone()
 
 
 def with_outliers():
-    """A model of whose hidden states two channels are many times the others."""
+    """A model in which two channels of the hidden states are many times larger."""
     network = trained(hidden_size=64)
     network.model.embed_tokens.weight[:, [3, 17]] *= 40
     return network
+
+
+def kurtosis(X):
+    """mean(x⁴) / mean(x²)² of a row, averaged over rows: 3 for normal numbers."""
+    return (X.pow(4).mean(-1) / X.square().mean(-1).square()).mean().item()
 
 
 @pytest.mark.parametrize("layer", ["self_attn.q_proj", "mlp.gate_proj"])
@@ -100,7 +105,7 @@ def test_planted_outliers_are_gone_from_the_inputs_of_layers(layer):
     name = f"model.layers.0.{layer}"
     X = tiny.inputs_of(network, name, [IDS])
     X_R = tiny.inputs_of(rotate_model.rotate(network), name, [IDS])
-    assert rotation.kurtosis(X) > 5 and rotation.kurtosis(X_R) < 3.5
+    assert kurtosis(X) > 5 and kurtosis(X_R) < 3.5
     assert rotation.peak(X_R) < rotation.peak(X) / 1.2
 
 
@@ -114,18 +119,18 @@ def rounded_inputs(network, grid):
 
     layers = linear_layers(network).values()
     handles = [layer.register_forward_pre_hook(hook) for layer in layers]
-    said = network(input_ids=IDS).logits
+    logits = network(input_ids=IDS).logits
     for handle in handles:
         handle.remove()
-    return said
+    return logits
 
 
 def test_inputs_with_outliers_can_be_rounded_after_rotation():
     network = with_outliers()
     before, grid = network(input_ids=IDS).logits, grids.absmax(8)
     plain = (rounded_inputs(network, grid) - before).norm()
-    made = rotate_model.rotate(network)
-    assert (rounded_inputs(made, grid) - before).norm() < plain / 1.5
+    rotated = rotate_model.rotate(network)
+    assert (rounded_inputs(rotated, grid) - before).norm() < plain / 1.5
 
 
 @pytest.mark.parametrize("kind", ["OPT", "GPT2", "Gemma", "Gemma2", "Phi"])
@@ -138,7 +143,7 @@ def test_models_whose_axes_matter_are_refused_and_left_alone(kind):
     assert all(torch.equal(a, b) for a, b in pairs)
 
 
-def test_a_norm_that_takes_the_mean_away_is_seen_by_what_it_does():
+def test_a_norm_that_subtracts_the_mean_is_found_by_trying_it():
     network = tiny.model()
     network.model.norm = nn.LayerNorm(32, bias=False)
     with pytest.raises(ValueError, match=r"a norm is not x / rms\(x\) times its weig"):

@@ -21,7 +21,7 @@ from minquant.models.text import (
 
 
 class Note:
-    """A document that is no string."""
+    """A document that is not a string."""
 
     def __init__(self, text):
         self.text = text
@@ -70,7 +70,7 @@ def test_the_splits_of_a_file_are_disjoint_and_lose_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("content", "options", "message"),
     [
-        (None, {}, "is no text that can be read"),
+        (None, {}, "cannot be read as text"),
         (b"\xff\xfe\xfa", {}, "give the path of a UTF-8 text file"),
         (b"", {}, "holds 0 documents of 300 words"),
         (b"a b c", {"split": "tset"}, "split 'tset' is unknown"),
@@ -104,7 +104,7 @@ def test_ids_have_the_special_tokens_of_the_tokenizer_and_bos_in_any_case():
         encode(without, [])
 
 
-def test_calibration_batches_are_what_the_documents_say_without_their_last_token():
+def test_calibration_batches_are_the_documents_without_their_last_token():
     a, b = tiny.texts_of("calibration", 2)
     both = calibration_batches(tiny.tokenizer(), [a, b], batch=1)
     expected = [ids[:-1] for ids in encode(tiny.tokenizer(), [a, b])]
@@ -139,17 +139,17 @@ def test_the_words_come_out_in_the_order_of_the_script():
     assert generate(chain, tiny.tokenizer(), "a", 10) == "b c"  # stops at EOS
 
 
-def test_with_a_cache_the_words_are_those_of_reading_all_anew():
+def test_the_cache_changes_no_word():
     model = tiny.model("Llama")
     ids = torch.tensor([[1, 5, 9], [1, 20, 7]])
-    said = continue_greedily(model, ids, 12)
+    new_ids = continue_greedily(model, ids, 12)
     for _ in range(12):
         best = model(input_ids=ids).logits[:, -1:].argmax(-1)
         ids = torch.cat([ids, best], 1)
-    assert torch.equal(said, ids[:, 3:])
+    assert torch.equal(new_ids, ids[:, 3:])
 
 
-def test_of_a_prompt_only_the_last_words_logits_are_computed():
+def test_only_the_logits_of_the_last_token_are_computed():
     model, sizes = tiny.model("Llama"), []
     model.lm_head.register_forward_hook(lambda _, x, y: sizes.append(y.shape[1]))
     continue_greedily(model, torch.tensor([[1, 5, 9, 7]]), 3)

@@ -1,4 +1,4 @@
-"""A whole model in 8-bit integers: in each layer, the products that one layer gives."""
+"""A model in 8-bit integers: each layer computes what one layer alone computes."""
 
 from functools import partial
 
@@ -27,7 +27,7 @@ NAME = "model.layers.0.self_attn.q_proj"
 
 
 def logits(network):
-    """What the model says to the first batch."""
+    """The predictions of a model for the first batch."""
     return network(input_ids=BATCHES[0]).logits
 
 
@@ -61,8 +61,8 @@ def test_each_layer_multiplies_as_the_function_of_one_layer_says(kind):
             "vector_wise": vector_wise(quantize_rows(X), quantize_rows(W)),
             "llm_int8": llm_int8(X, W),
         }
-        for how, Y in expected.items():
-            with w8a8(network, how):
+        for way, Y in expected.items():
+            with w8a8(network, way):
                 assert torch.equal(layer(X[None])[0], Y + bias)
 
 
@@ -91,30 +91,31 @@ def test_the_ends_of_the_threshold_are_vector_wise_and_floats():
         torch.testing.assert_close(logits(network), before, rtol=1e-4, atol=1e-4)
 
 
-def test_what_is_taken_out_is_counted_by_layer():
+def test_outliers_are_counted_by_layer():
     network = large_model()
     X = [tiny.inputs_of(network, NAME, [ids]) for ids in BATCHES]
-    with w8a8(network, "absmax") as taken:
+    with w8a8(network, "absmax") as counts:
         for ids in BATCHES:
             network(input_ids=ids)
     rows, large = torch.cat(X), sum((x.abs() >= 6).sum() for x in X)
     split = sum(len(x) * int(outlier_columns(x).sum()) for x in X)
-    assert taken.keys() == linear_layers(network).keys()
-    found = taken[NAME]  # the first layer: its inputs are not rounded yet
-    assert (found.tokens, found.inputs) == (len(rows), rows.numel())
+    assert counts.keys() == linear_layers(network).keys()
+    found = counts[NAME]  # the first layer: its inputs are not rounded yet
+    assert found.inputs == rows.numel()
     assert found.values == large / rows.numel() > 0
     assert found.columns == split / rows.numel() >= found.values
-    with w8a8(network) as taken:
-        assert taken[NAME].values == taken[NAME].columns == 0  # nothing has run yet
+    with w8a8(network) as counts:
+        assert counts[NAME].values == counts[NAME].columns == 0  # nothing has run yet
 
 
-def test_outlier_weights_from_the_codes_are_another_model():
+def test_outlier_weights_from_the_codes_change_the_result_more_than_fp16():
     network = large_model()
-    said = []
-    for how in (torch.float32, torch.float16, "int8"):
-        with w8a8(network, outlier_weights=how):
-            said.append(logits(network))
-    assert (said[1] - said[0]).abs().max() < (said[2] - said[0]).abs().max()
+    results = []
+    for weights in (torch.float32, torch.float16, "int8"):
+        with w8a8(network, outlier_weights=weights):
+            results.append(logits(network))
+    in_floats, in_fp16, in_int8 = results
+    assert (in_fp16 - in_floats).abs().max() < (in_int8 - in_floats).abs().max()
 
 
 def test_smooth_uses_the_reports_codes_and_folded_it_is_vector_wise():
@@ -161,7 +162,7 @@ def test_what_does_not_fit_is_refused():
             pass
     with (
         w8a8(network),
-        pytest.raises(ValueError, match="already multiplies so"),
+        pytest.raises(ValueError, match="already multiplies in 8-bit"),
         w8a8(network),
     ):
         pass

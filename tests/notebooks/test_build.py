@@ -251,6 +251,65 @@ def test_a_name_of_the_front_door_leads_to_its_module(house):
         build.imported(ast.parse("import minquant as mq\nmq.dequantize(W)"))
 
 
+@pytest.fixture
+def school(house):
+    """A house with a course: a registry of exercises, and one lesson that has some."""
+    door = 'MODULES = {"checks": "course.checks"}\n'
+    (house / "minquant/__init__.py").write_text(door)
+    for folder in ("course", "course/floats", "course/gptq"):
+        (house / "minquant" / folder).mkdir()
+        (house / "minquant" / folder / "__init__.py").write_text("")
+    (house / "minquant/course/checks.py").write_text("")
+    (house / "minquant/course/floats/exercises.py").write_text(
+        "from minquant import bits"
+    )
+    (house / "minquant/widgets.py").write_text("from minquant import checks")
+    return house
+
+
+@pytest.mark.parametrize(
+    ("cell", "depends"),
+    [
+        ("from minquant import checks", True),
+        ("import minquant as mq\nmq.checks", True),
+        ("from minquant.course.checks import gap", True),
+        ("from minquant import widgets", True),
+        ("from minquant import rtn", False),
+        ("import minquant.course.gptq", False),
+    ],
+)
+@pytest.mark.parametrize(
+    ("lesson", "text", "changes"),
+    [
+        ("floats", "from minquant import bits\nA = 1", True),
+        ("floats", "from minquant import bits  # of a byte", False),
+        ("gptq", "A = 1", True),  # a lesson that had no exercises
+    ],
+)
+def test_a_lesson_with_checks_is_stale_when_any_exercise_changed(
+    school, cell, depends, lesson, text, changes
+):
+    nb = notebook(cell)
+    nb.metadata["minquant"] = build.stamp(nb)
+    (school / "minquant/course" / lesson / "exercises.py").write_text(text)
+    assert build.stale(nb) == (["package"] if depends and changes else [])
+
+
+def test_what_exercises_import_is_behind_the_registry_too(school):
+    nb = notebook("from minquant import checks")
+    nb.metadata["minquant"] = build.stamp(nb)
+    (school / BITS).write_text("A = 2")
+    assert build.stale(nb) == ["package"]
+
+
+def test_the_registry_stands_for_the_exercises_of_every_lesson():
+    files = [*build.PACKAGE.glob("course/*/exercises.py")]
+    behind = build.closure({build.REGISTRY})
+    assert len(files) >= 13
+    assert {f"course.{file.parent.name}.exercises" for file in files} <= behind
+    assert {"methods.gptq_derivation", "planning.mixed_precision"} <= behind
+
+
 @pytest.mark.parametrize("path", build.lessons(), ids=lambda path: path.stem)
 def test_every_lesson_depends_on_the_package_and_on_the_model(path, monkeypatch):
     nb = nbformat.read(path, as_version=4)

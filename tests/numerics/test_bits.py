@@ -74,7 +74,7 @@ def test_padding_is_zero_bits(bits):
 
 
 @pytest.mark.parametrize(
-    ("codes", "bits", "said"),
+    ("codes", "bits", "message"),
     [
         ([-1, 3], 4, "codes run from -1 to 3, but 4 bits hold 0 to 15; for signed"),
         ([0, 16], 4, "codes run from 0 to 16, but 4 bits hold 0 to 15"),
@@ -82,8 +82,8 @@ def test_padding_is_zero_bits(bits):
         ([0, 1], 17, "bits is 17; choose a width from 1 to 16"),
     ],
 )
-def test_codes_that_do_not_fit_are_refused(codes, bits, said):
-    with pytest.raises(ValueError, match=said):
+def test_codes_that_do_not_fit_are_refused(codes, bits, message):
+    with pytest.raises(ValueError, match=message):
         pack(torch.tensor(codes), bits)
 
 

@@ -69,7 +69,7 @@ def test_codes_fit_their_bits_and_their_dtype(grid):
 
 
 @pytest.mark.parametrize(
-    ("levels", "bits", "said"),
+    ("levels", "bits", "message"),
     [
         ((0.0, 0.0, 1.0), 2, r"levels must ascend to a positive one; give sorted"),
         ((1.0, 0.0), 2, "levels must ascend"),
@@ -78,8 +78,8 @@ def test_codes_fit_their_bits_and_their_dtype(grid):
         ((0.0, 1.0, 2.0), 1, "levels has 3 values; 1 bits hold 2"),
     ],
 )
-def test_a_codebook_that_is_none_is_refused(levels, bits, said):
-    with pytest.raises(ValueError, match=said):
+def test_a_codebook_that_is_none_is_refused(levels, bits, message):
+    with pytest.raises(ValueError, match=message):
         Codebook("mine", bits, levels)
 
 

@@ -10,7 +10,6 @@ from minquant.numerics.groups import (
     PER_CHANNEL,
     PER_TENSOR,
     group_shape,
-    join,
     per_group,
     split,
     spread,
@@ -47,9 +46,9 @@ def test_groups_are_a_view_where_memory_allows():
 
 
 @pytest.mark.parametrize("cut", CUTS, ids=str)
-def test_join_is_the_inverse_of_split_also_for_a_transposed_matrix(cut):
+def test_a_reshape_is_the_inverse_of_split_also_for_a_transposed_matrix(cut):
     W = torch.randn(12, 12, generator=torch.Generator().manual_seed(0)).T
-    assert torch.equal(join(split(W, cut), (12, 12)), W)
+    assert torch.equal(split(W, cut).reshape(12, 12), W)
 
 
 @given(st.integers(1, 5), st.integers(1, 5), st.integers(1, 5))
@@ -63,7 +62,7 @@ def test_each_weight_gets_the_number_of_its_own_group(out, n_groups, g):
 
 
 @pytest.mark.parametrize(
-    ("g", "width", "mend"),
+    ("g", "width", "choices"),
     [
         (96, 256, "32, 64 or 128"),
         (32, 100, "20, 25 or 50"),
@@ -75,10 +74,10 @@ def test_each_weight_gets_the_number_of_its_own_group(out, n_groups, g):
     ],
 )
 def test_a_group_that_does_not_divide_the_row_is_named_with_ones_that_do(
-    g, width, mend
+    g, width, choices
 ):
-    said = f"^group_size {g} does not divide in_features {width}; choose {mend}$"
-    with pytest.raises(ValueError, match=said):
+    message = f"^group_size {g} does not divide in_features {width}; choose {choices}$"
+    with pytest.raises(ValueError, match=message):
         split(torch.zeros(2, width), per_group(g))
 
 

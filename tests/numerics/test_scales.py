@@ -104,7 +104,7 @@ def test_a_format_of_its_own_has_what_is_asked_of_it(how):
 
 
 @pytest.mark.parametrize(
-    ("ideal", "how", "error", "said"),
+    ("ideal", "how", "error", "message"),
     [
         (
             column(1.0, 7e4, 8e4),
@@ -129,6 +129,6 @@ def test_a_format_of_its_own_has_what_is_asked_of_it(how):
         (column(1.0), torch.int8, TypeError, "scale_dtype is torch.int8; choose a"),
     ],
 )
-def test_a_scale_that_would_be_lost_is_refused(ideal, how, error, said):
-    with as_learners_have_it(), pytest.raises(error, match=said):
+def test_a_scale_that_would_be_lost_is_refused(ideal, how, error, message):
+    with as_learners_have_it(), pytest.raises(error, match=message):
         store(ideal, how, absmax(4))

@@ -197,7 +197,7 @@ def test_the_repr_names_a_scale_format_and_input_scales():
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         (
             {"scales": torch.ones(2, 1)},
@@ -213,6 +213,6 @@ def test_the_repr_names_a_scale_format_and_input_scales():
         ({"granularity": per_group(3)}, "group_size 3 does not divide in_features 4"),
     ],
 )
-def test_parts_that_do_not_fit_are_refused(changes, said):
-    with as_learners_have_it(), pytest.raises(ValueError, match=said):
+def test_parts_that_do_not_fit_are_refused(changes, message):
+    with as_learners_have_it(), pytest.raises(ValueError, match=message):
         by_hand(**changes)

@@ -93,7 +93,7 @@ def test_where_only_the_budget_is_in_the_way_the_budget_that_would_do_is_named()
     )
 
 
-def test_where_nothing_holds_the_nearest_line_and_the_mend_are_named():
+def test_where_nothing_holds_the_nearest_and_what_may_help_are_named():
     strict = {"facts": 0.2, "sums": 0.2}
     assert choose(TABLE, strict, 2000).reason == (
         "Nothing within 2,000 bytes holds every line. 8 bits comes nearest, but may "

@@ -201,7 +201,7 @@ def test_nats_that_cannot_be_compared_are_named(assign, nats, name, bits):
         assign(costs, 6)
 
 
-def test_what_cannot_be_assigned_or_measured_is_refused_with_the_mend():
+def test_what_cannot_be_assigned_or_measured_is_refused_with_what_to_do():
     with pytest.raises(ValueError, match="budget is 3 bytes, but the smallest widths"):
         mixed_precision.assign_exact(HAND, 3)
     with pytest.raises(ValueError, match="budget is 3 bytes"):

@@ -68,7 +68,10 @@ def test_the_roof_rises_to_the_ridge_and_is_level_beyond():
 
 def test_the_cards_are_as_their_makers_say():
     assert CARDS["T4"].peak / CARDS["T4"].plain == pytest.approx(8, rel=0.01)
-    assert [round(card.ridge) for card in CARDS.values()] == [203, 208, 295]
+    ridges = {name: round(card.ridge) for name, card in CARDS.items()}
+    assert ridges == {"RTX 3060": 70, "T4": 203, "A10": 208, "A100": 153, "H100": 295}
+    gb = {name: card.memory / 1e9 for name, card in CARDS.items()}
+    assert gb == {"RTX 3060": 12, "T4": 16, "A10": 24, "A100": 80, "H100": 80}
 
 
 @pytest.mark.parametrize("field", ["bandwidth", "peak", "plain"])

@@ -14,11 +14,11 @@ HARMS = {
 GIVEN = {
     "title": "A model, 4 bits",
     "base_model": "some/model: large",
-    "made": {"Method": "GPTQ"},
+    "recipe": {"Method": "GPTQ"},
     "harms": HARMS,
     "lines": {"facts, points": 2.0, "sums, points": 3.0},
-    "asked": dict.fromkeys(HARMS, "2,000 questions"),
-    "unknown": ["speed", "other languages"],
+    "measured_on": dict.fromkeys(HARMS, "2,000 questions"),
+    "not_measured": ["speed", "other languages"],
 }
 
 
@@ -54,8 +54,8 @@ def test_what_was_done_and_what_nobody_measured_stand_in_it():
     ("change", "words"),
     [
         ({"lines": {"speed": 1.0}}, "lines has 'speed', but harms has not"),
-        ({"asked": {}}, "asked lacks 'facts, points'"),
-        ({"unknown": []}, "always something not measured"),
+        ({"measured_on": {}}, "measured_on lacks 'facts, points'"),
+        ({"not_measured": []}, "not_measured is empty; there is always something"),
         (
             {"harms": {"sums, points": Harm(1, 2, 3)}, "lines": {"sums, points": 1}},
             "low",
@@ -68,6 +68,10 @@ def test_what_is_missing_is_named(change, words):
 
 
 def test_a_number_is_told_on_its_side_of_the_line_and_no_cell_breaks_the_table():
-    harms, asked = {"facts": Harm(2, 1, 3.004)}, {"facts": "these | those"}
-    page = card(**{**GIVEN, "harms": harms, "lines": {"facts": 3}, "asked": asked})
+    change = {
+        "harms": {"facts": Harm(2, 1, 3.004)},
+        "lines": {"facts": 3},
+        "measured_on": {"facts": "these | those"},
+    }
+    page = card(**{**GIVEN, **change})
     assert "| facts | 2 [1, 3.004] | 3 | unsure | these &#124; those |" in page

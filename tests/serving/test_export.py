@@ -18,7 +18,7 @@ from minquant.models.linear_layers import size
 from minquant.models.packed_folder import load_exported_
 from minquant.models.text import calibration_batches
 from minquant.numerics import grids, groups
-from minquant.serving.export import export, open_ended
+from minquant.serving.export import export, without_eos
 
 BY16 = groups.per_group(16)
 IDS = torch.randint(3, 30, (2, 20), generator=torch.Generator().manual_seed(0))
@@ -143,7 +143,7 @@ def test_the_tokenizer_is_written_without_the_end_of_text(tmp_path):
 
 def test_a_tokenizer_that_leaves_texts_open_is_left_alone():
     writes = tiny.tokenizer(ends=False)
-    assert open_ended(writes) is writes
+    assert without_eos(writes) is writes
 
 
 def test_the_file_weighs_what_was_counted(tmp_path):
@@ -183,7 +183,7 @@ def test_a_text_that_begins_with_nothing_goes_on_to_do_so(template, ids):
     inner = writes.backend_tokenizer
     inner.post_processor = TemplateProcessing(template, special_tokens=[("<eos>", 2)])
     writes.bos_token = writes.eos_token  # as GPT-2 has it
-    assert open_ended(writes)("a b")["input_ids"] == ids
+    assert without_eos(writes)("a b")["input_ids"] == ids
 
 
 def test_nothing_is_left_behind_when_writing_fails(tmp_path):
@@ -202,7 +202,7 @@ def test_nothing_is_left_behind_when_writing_fails(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_bad_input_of_export_is_named_with_the_mend(tmp_path):
+def test_bad_input_of_export_is_named_with_what_to_do(tmp_path):
     network, made, report = quantized()
     where = tmp_path / "out"
     with pytest.raises(ValueError, match="exists; give the name of a new one"):

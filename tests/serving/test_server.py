@@ -62,9 +62,9 @@ def test_a_server_that_does_not_start_says_why(folder, tmp_path):
         pytest.fail("it started")
 
 
-def test_what_cannot_be_served_is_named_with_the_mend(tmp_path, monkeypatch):
+def test_what_cannot_be_served_is_named_with_what_to_do(tmp_path, monkeypatch):
     with (
-        pytest.raises(ValueError, match="no config.json; give what checkpoint.export"),
+        pytest.raises(ValueError, match="no config.json; give what mq.export wrote"),
         server.serve(tmp_path),
     ):
         pytest.fail("it started")

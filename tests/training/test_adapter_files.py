@@ -42,7 +42,7 @@ def adapted(kind="Llama", *, method=nf4, alpha=3.0, **options):
     return network
 
 
-def said(folder, **changes):
+def changed_config(folder, **changes):
     """The config in a folder, after it was changed."""
     path = folder / adapter_files.CONFIG
     config = json.loads(path.read_text()) | changes
@@ -245,7 +245,7 @@ def test_what_peft_writes_is_read_as_peft_computes_it_or_refused(kind, seen, tmp
 )
 def test_an_entry_that_changes_what_is_computed_is_refused(changes, fine, tmp_path):
     save_adapters(adapted(), tmp_path)
-    said(tmp_path, **changes)
+    changed_config(tmp_path, **changes)
     network = tiny.model()
     if fine:
         load_adapters_(network, tmp_path, method=nf4)
@@ -320,7 +320,7 @@ def test_a_file_for_other_layers_or_of_no_kind_leaves_the_model_as_it_was(tmp_pa
         assert as_it_was(network) == before
     whole = tiny.model().requires_grad_(True)
     before = as_it_was(whole)
-    config = said(tmp_path, lora_alpha=0)
+    config = changed_config(tmp_path, lora_alpha=0)
     with pytest.raises(ValueError, match="alpha is 0; choose a number"):
         load_adapters_(whole, tmp_path, method=nf4)
     del config["lora_alpha"]

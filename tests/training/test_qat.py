@@ -66,10 +66,10 @@ def test_the_gradient_is_that_of_w_plus_a_constant():
 
 
 def test_the_rate_rises_and_falls_to_nothing():
-    rates = [qat.slope(step, 50) for step in range(51)]
+    rates = [qat.schedule(step, 50) for step in range(51)]
     assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert rates[5:] == sorted(rates[5:], reverse=True) and rates[-1] == 0
-    assert qat.slope(0, 1) == 1
+    assert qat.schedule(0, 1) == 1
 
 
 @pytest.mark.parametrize("kind", ["Llama", "GPT2"])
@@ -142,7 +142,7 @@ def test_documents_come_one_by_one_in_their_order_and_cut():
         qat.one_by_one(tiny.tokenizer(), tiny.texts_of("test", 1))
 
 
-def test_what_cannot_be_trained_is_refused_with_the_mend():
+def test_what_cannot_be_trained_is_refused_with_what_to_do():
     network = tiny.model()
     with pytest.raises(ValueError, match="batches is empty; pass qat.one_by_one"):
         qat.train(network, [])

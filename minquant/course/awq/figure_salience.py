@@ -1,13 +1,14 @@
-"""A few inputs are large: what scaling their columns up does to each column's error.
+"""A few inputs are large: what happens to each column's error if they are scaled up.
 
     size     ●                     mean |X| of each column, the largest first, and as a
-              ● ● ▬ ▬ ● ● ●        line the scales: the same numbers, to a power below 1
+              ● ● ▬ ▬ ● ● ●        line the scales: the same numbers to a power below 1
     error    ╷                     each column's own error: a dash before, a dot after,
              ● ╷ ▴ ▴ ▴ ▴           both as shares of RTN's error, on a logarithmic axis
     curve    ╲__●╱                 the layer's error for all strengths, and this one
 
-The picture keeps its artists; only another layer, or another way to round it, draws the
-background anew. The numbers are a `Salience`. Lesson 07 shows it in `widget_salience`.
+The picture keeps its artists; for another layer, or another way to round it, the
+background is drawn anew. The numbers are a `Salience`. Lesson 07 shows it in
+`widget_salience`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ CEILING = 2.0  # of RTN's error: where the curve's axis ends
 
 
 class SaliencePicture:
-    """The picture of a layer at one strength; `update` moves on to another."""
+    """The picture of a layer at one strength; `update` shows another."""
 
     @palette.style()
     def __init__(self, layer: Salience, now: Protected) -> None:
@@ -39,7 +40,7 @@ class SaliencePicture:
             self.fig.axes_at(*place, facecolor="none")
             for place in (INPUTS, ERRORS, CURVE)
         )
-        self.of: Salience | None = None
+        self.drawn: Salience | None = None  # in the background
         self._write_titles()
         self._add_artists()
         self.update(layer, now)
@@ -80,51 +81,50 @@ class SaliencePicture:
         (self.line,) = curve.plot([], [], color=palette.VERMILION)
         self.least = artists.marks(curve, "D", 8, color=palette.GREEN)
         self.place = artists.marks(curve, "o", 10, mfc="none", mec=palette.INK, mew=2)
-        self.said = curve.text(0, 0, "", ha="center", weight="bold")
+        self.percent = curve.text(0, 0, "", ha="center", weight="bold")
         curve.text(0.97, 1.02, "RTN", color=palette.MUTED, ha="right", va="bottom")
         self.fig.move(*self.salient, self.dots, self.scales, self.joins, self.dashes)
         self.fig.move(self.after, self.level, self.line, self.least, self.place)
-        self.fig.move(self.said)
+        self.fig.move(self.percent)
 
     @palette.style()
     def update(self, layer: Salience, now: Protected) -> None:
         """Show this layer at this strength, and write the alt text anew."""
-        if self.of is not layer:
-            self._change(layer)
+        if self.drawn is not layer:
+            self._draw_background(layer)
         places = np.arange(min(SEEN, len(layer.inputs)))
         self.scales.set_data(places, now.scales.numpy()[places])
         low, high = self.errors_ax.get_ylim()
-        was, is_ = (
-            e.numpy()[places].clip(low, high) for e in (layer.before, now.after)
-        )
-        self.joins.set_segments(artists.segments(places, was, places, is_))
-        self.after.set_data(places, is_)
+        before = layer.before.numpy()[places].clip(low, high)
+        after = now.after.numpy()[places].clip(low, high)
+        self.joins.set_segments(artists.segments(places, before, places, after))
+        self.after.set_data(places, after)
         height = min(now.error, 0.985 * CEILING)
         self.place.set_data([now.ratio], [height])
         below = height > 0.9 * CEILING
-        self.said.set(
+        gap = 0.07 * self.curve_ax.get_ylim()[1]
+        self.percent.set(
             x=min(max(now.ratio, 0.1), 0.85),
-            y=height + (-0.07 if below else 0.07) * self.curve_ax.get_ylim()[1],
+            y=height - gap if below else height + gap,
             va="top" if below else "bottom",
             text=f"{now.error:.0%}",
         )
         self.fig.alt = layer.describe(now)
 
-    def _change(self, layer: Salience) -> None:
-        """Another layer, or another way to round it: axes are drawn anew."""
-        self.of = layer
+    def _draw_background(self, layer: Salience) -> None:
+        """Axes and curve for another layer, or another way to round it."""
+        self.drawn = layer
         count = min(SEEN, len(layer.inputs))
         places, ends = np.arange(count), (-1, count)
         inputs, before = layer.inputs.numpy(), layer.before.numpy()
         self.inputs_ax.set(xlim=ends, ylim=(inputs.min() / 1.3, 1.3 * inputs.max()))
         seen = before[before > 0]
         self.errors_ax.set(xlim=ends, ylim=(seen.min() / 6, 4 * seen.max()))
-        _label(self.inputs_ax, "{:g}")
-        _label(self.errors_ax, "{:.4%}")
-        every = max(1, count // 4)
-        self.errors_ax.set_xticks(range(0, count, every))
+        _label(self.inputs_ax, percent=False)
+        _label(self.errors_ax, percent=True)
+        self.errors_ax.set_xticks(range(0, count, max(1, count // 4)))
         for box, ax in zip(self.salient, (self.inputs_ax, self.errors_ax), strict=True):
-            artists.fill(box, -0.5, layer.chosen - 0.5, *ax.get_ylim())
+            artists.fill(box, -0.5, layer.n_salient - 0.5, *ax.get_ylim())
         self.dots.set_data(places, inputs[:count])
         low, high = self.errors_ax.get_ylim()
         self.dashes.set_data(places, before[:count].clip(low, high))
@@ -135,23 +135,22 @@ class SaliencePicture:
         self.curve_ax.set_yticks(marks, [f"{m:.0%}" for m in marks])
         self.line.set_data(RATIOS, curve)
         self.least.set_data([layer.best], [min(layer.curve)])
-        self.fig.settle()
+        self.fig.forget_background()
 
 
-def _label(ax: Axes, form: str) -> None:
-    """Few round marks on a logarithmic axis: 1, 2, 5 of a decade, or whole decades."""
+def _label(ax: Axes, *, percent: bool) -> None:
+    """Few ticks on a logarithmic axis: 1, 2, 5 or 1, 3 of each decade, or only 1."""
     low, high = ax.get_ylim()
     decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))))
     steps = (1, 2, 5) if high / low < 100 else (1, 3) if high / low < 1000 else (1,)
-    marks = [s * 10.0**k for k in decades for s in steps if low <= s * 10.0**k <= high]
-    said = []
-    for mark in marks:
-        number, percent = form.format(mark), "%" if form.endswith("%}") else ""
-        if percent:
-            number = number.removesuffix("%").rstrip("0").rstrip(".") + " %"
-        said.append(number)
-    ax.set_yticks(marks, said)
+    ticks = [s * 10.0**k for k in decades for s in steps if low <= s * 10.0**k <= high]
+    labels = [_percent(tick) if percent else f"{tick:g}" for tick in ticks]
+    ax.set_yticks(ticks, labels)
     ax.minorticks_off()
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.4f}".rstrip("0").rstrip(".") + " %"
 
 
 def salience(layer: Salience, ratio: float | None = None) -> Picture:

@@ -5,13 +5,14 @@
     after     the same under scales s = inputs^ratio
     curve     the error of the whole layer for each ratio
 
-So one sees the trade: scaled up, the salient columns lose error, and where a scaled
-weight becomes the largest of its group, all others gain some. Own errors are as if the
-inputs had nothing to do with each other. Their sum need not be the layer's error, which
-is measured and drawn beside them. All errors are shares of RTN's.
+So one sees the trade: salient columns are scaled up and lose error, but where a scaled
+weight becomes the largest of its group, all others of the group gain some. A column's
+own error is what it would be if the inputs were uncorrelated, so own errors need not
+sum to the layer's error, which is measured and drawn beside them. All errors are shares
+of RTN's.
 
 Columns stand in the order of their inputs, the largest first: a *place* is a place in
-it. Every number is read from what `awq` returns. Lesson 07.
+this order. Every number is read from what `awq` returns. Lesson 07.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from functools import cached_property
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from minquant.course.drawing.ruling import number
+from minquant.course.drawing.numbers import number
 from minquant.methods import rtn
 from minquant.methods.awq import (
     RATIOS,
@@ -37,8 +38,11 @@ from minquant.numerics.groups import PER_CHANNEL, Granularity
 
 @dataclass(frozen=True, eq=False)
 class Protected:
-    """A layer under the scales of one ratio. scales: as stored. after: own errors; both
-    by place. error: the whole layer's. Errors are shares of RTN's."""
+    """A layer under the scales of one ratio; errors are shares of RTN's.
+
+    scales: as stored, by place. after: each column's own error, by place. error: the
+    whole layer's.
+    """
 
     ratio: float
     scales: Float[Tensor, " in"]
@@ -50,8 +54,8 @@ class Protected:
 class Salience:
     """A matrix W (out, in) with its inputs X (n, in), and how it is to be rounded.
 
-    Raises ValueError as `awq.ratio_errors` does, when first asked for a number, and if
-    RTN makes no error that a share could be of.
+    Raises ValueError when it is first asked for a number: as `awq.ratio_errors` does,
+    and if RTN makes no error to divide by.
     """
 
     W: Float[Tensor, "out in"]
@@ -61,18 +65,20 @@ class Salience:
 
     @cached_property
     def order(self) -> Int[Tensor, " in"]:
-        """Which column of W stands at each place."""
+        """The column of W at each place."""
         return self.X.abs().mean(0).argsort(descending=True, stable=True)
 
     @cached_property
     def inputs(self) -> Float[Tensor, " in"]:
-        """Mean |X| by place, over the middle of the largest and the smallest (the root
-        of their product): then the scales of a ratio are exactly inputs^ratio."""
+        """Mean |X| by place, over the geometric mean of the largest and the smallest.
+
+        With this, the scales of a ratio are exactly inputs^ratio.
+        """
         return input_scales(self.X.abs().mean(0), 1.0)[self.order]
 
     @property
-    def chosen(self) -> int:
-        """How many columns one in a hundred is: the first places."""
+    def n_salient(self) -> int:
+        """How many columns are salient: one in a hundred, at the first places."""
         return len(salient(self.inputs))
 
     @cached_property
@@ -84,7 +90,7 @@ class Salience:
     def curve(self) -> list[float]:
         """The layer's error for each of `awq.RATIOS`, as a share of RTN's."""
         errors = ratio_errors([self.W], self.X, self.grid, self.granularity)
-        return [error / self._rtn for error in errors]
+        return [error / self._rtn_error for error in errors]
 
     @property
     def best(self) -> float:
@@ -94,45 +100,49 @@ class Salience:
     @cached_property
     def before(self) -> Float[Tensor, " in"]:
         """RTN's own error of each column, by place, as a share of all its error."""
-        made = rtn.quantize_rtn(self.W, self.grid, self.granularity)
-        return self._own(made.dequantize(self.W.dtype))
+        quantized = rtn.quantize_rtn(self.W, self.grid, self.granularity)
+        return self._column_errors(quantized.dequantize(self.W.dtype))
 
     def at(self, ratio: float) -> Protected:
         """The layer under the scales of a ratio, 0 to 1."""
-        made = quantize_awq(
+        quantized = quantize_awq(
             self.W, self.X, self.grid, self.granularity, ratios=(ratio,), clip=None
         )
-        W_hat = made.dequantize(self.W.dtype)
-        error = self._error(W_hat) / self._rtn
-        scales = made.input_scales.float()[self.order]
-        return Protected(ratio, scales, self._own(W_hat), error)
+        W_hat = quantized.dequantize(self.W.dtype)
+        error = self._error(W_hat) / self._rtn_error
+        scales = quantized.input_scales.float()[self.order]
+        return Protected(ratio, scales, self._column_errors(W_hat), error)
 
     def kept(self, sizes: Float[Tensor, " in"], share: float = 0.01) -> float:
-        """The share of RTN's error that goes when the share of columns with the largest
-        sizes stays in floats. By columns of W, not by places."""
-        made = rtn.quantize_rtn(self.W, self.grid, self.granularity)
-        W_hat, columns = made.dequantize(self.W.dtype), salient(sizes, share)
-        kept = W_hat.index_copy(1, columns, self.W[:, columns])
-        return 1 - self._error(kept) / self._rtn
+        """How much of RTN's error goes if a share of the columns stays in floats.
+
+        sizes: of the columns of W, in their own order; the columns with the largest
+        sizes stay. share: of the columns, 0 to 1.
+        """
+        quantized = rtn.quantize_rtn(self.W, self.grid, self.granularity)
+        W_hat, columns = quantized.dequantize(self.W.dtype), salient(sizes, share)
+        W_hat = W_hat.index_copy(1, columns, self.W[:, columns])
+        return 1 - self._error(W_hat) / self._rtn_error
 
     def describe(self, now: Protected) -> str:
         """What the picture shows, in words with numbers."""
-        k, steps = self.chosen, (now.scales.max() / now.scales.min()).item()
-        was, is_ = self.before[:k].sum().item(), now.after[:k].sum().item()
-        rest = (now.after[k:].sum() / self.before[k:].sum()).item()
+        k = self.n_salient
+        factor = (now.scales.max() / now.scales.min()).item()
+        before, after = self.before[:k].sum().item(), now.after[:k].sum().item()
+        others = (now.after[k:].sum() / self.before[k:].sum()).item()
         columns = "column" if k == 1 else f"{k} columns"
         return (
             f"Strength {now.ratio:.2f}: scales differ by a factor of "
-            f"{number(steps, digits=3)}. The error of the layer is {now.error:.0%} of "
+            f"{number(factor, digits=3)}. The error of the layer is {now.error:.0%} of "
             f"RTN's; the least is {min(self.curve):.0%}, at {self.best:.2f}. The "
-            f"{columns} with the largest inputs had {was:.1%} of the error, now "
-            f"{is_:.1%}; that of all others is {number(rest, digits=3)} times what it "
-            "was."
+            f"{columns} with the largest inputs had {before:.1%} of the error, now "
+            f"{after:.1%}; that of all others is {number(others, digits=3)} times what "
+            "it was."
         )
 
     @cached_property
-    def _rtn(self) -> float:
-        """RTN's error; the scales of ratio 0 are all 1."""
+    def _rtn_error(self) -> float:
+        """RTN's error: the scales of ratio 0 are all 1."""
         errors = ratio_errors(
             [self.W], self.X, self.grid, self.granularity, ratios=(0.0,)
         )
@@ -148,11 +158,11 @@ class Salience:
         return self.X.T @ self.X / len(self.X)
 
     def _error(self, W_hat: Float[Tensor, "out in"]) -> float:
-        """mean((X (W_hat − W)ᵀ)²), by H."""
+        """mean((X (W_hat − W)ᵀ)²), from H."""
         D = W_hat - self.W
         return ((D @ self._H) * D).sum().item() / len(D)
 
-    def _own(self, W_hat: Float[Tensor, "out in"]) -> Float[Tensor, " in"]:
+    def _column_errors(self, W_hat: Float[Tensor, "out in"]) -> Float[Tensor, " in"]:
         """Each column's own error, by place, as a share of RTN's."""
         parts = (W_hat - self.W).square().mean(0) * self._H.diag()
-        return parts[self.order] / self._rtn
+        return parts[self.order] / self._rtn_error

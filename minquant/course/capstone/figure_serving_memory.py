@@ -7,8 +7,7 @@
 
 Parts: the matrices in codes, what stays at 16 bits, and the cache of the tokens that
 are held. The column on the right says how many tokens would fit in all. `update` moves
-the bars; the axis ends beyond the card, and a longer bar is cut off there (→). A part
-that is too thin for a rim gets none, or the rim would hide it.
+the bars; the axis ends beyond the card, and a longer bar is cut off there (→).
 Notebook 12 reads it.
 """
 
@@ -20,15 +19,17 @@ from matplotlib.patches import Patch
 
 from minquant.course.drawing import artists, palette
 from minquant.course.drawing.figures import WIDTH, Picture
-from minquant.course.qlora.figure_step_memory import amount, stack
+from minquant.course.drawing.numbers import UNITS, readable_bytes
+from minquant.course.drawing.stacked_bars import Part, add_legend, add_parts, stack
 from minquant.planning.serving_memory import Need
 
-PARTS = {  # name, what it is called, colour, hatch
-    "matrices": ("matrices, in codes", palette.BLUE, ""),
-    "rest": ("not quantized", palette.SKY, "///"),
-    "cache": ("KV cache", palette.HAIRLINE, "..."),
+PARTS = {  # by the fields of a Need
+    "matrices": Part("matrices, in codes", palette.BLUE),
+    "rest": Part("not quantized", palette.SKY, "///"),
+    "cache": Part("KV cache", palette.HAIRLINE, "..."),
 }
 LEFT, RIGHT, TOP, ROW = 100, 290, 66, 44  # CSS pixels
+GB = UNITS["GB"]
 REACH = 1.4  # of the card's memory: where the axis ends
 
 
@@ -53,33 +54,21 @@ class ServingPicture:
             raise ValueError(
                 f"rows are {list(rows)}, fits {list(fits)}; give at least one, the same"
             )
-        fig = Picture(WIDTH, TOP + ROW * len(rows) + 52)
-        self.fig, height = fig, ROW * len(rows)
-        self.ax = fig.axes_at(LEFT, TOP, WIDTH - LEFT - RIGHT, height)
+        fig = self.fig = Picture(WIDTH, TOP + ROW * len(rows) + 52)
+        self.ax = fig.axes_at(LEFT, TOP, WIDTH - LEFT - RIGHT, ROW * len(rows))
         self.ax.set(ylim=(len(rows) - 0.5, -0.5), yticks=[])
         self.ax.spines["left"].set_visible(False)
         self.behind = artists.boxes(self.ax, palette.HIGHLIGHT)
-        self.bars = {}
-        for name, (_, colour, hatch) in PARTS.items():
-            self.bars[name] = artists.boxes(self.ax, colour)
-            self.bars[name].set(hatch=hatch, edgecolor=palette.PAPER)
+        self.bars = add_parts(self.ax, PARTS)
         self.card = artists.lines(self.ax, palette.VERMILION, 2)
         self.names = artists.words(self.ax, len(rows), -0.015, ha="right")
         self.sums = artists.words(self.ax, len(rows), 1.2, ha="right", weight="bold")
-        self.said = artists.words(self.ax, len(rows), 1.22, ha="left")
+        self.fits = artists.words(self.ax, len(rows), 1.22, ha="left")
         fig.write(LEFT, 14, "What a model takes while it answers", weight="bold")
-        keys = [
-            Patch(fc=c, hatch=h, ec=palette.PAPER, label=said)
-            for said, c, h in PARTS.values()
-        ]
-        keys.append(Patch(fc=palette.VERMILION, label="the card's memory"))
-        fig.legend(
-            handles=keys, ncols=4, loc="upper left", borderaxespad=0,
-            bbox_to_anchor=(LEFT / WIDTH, 1 - 24 / fig.size[1]),
-            handlelength=1.6, columnspacing=1.6,
-        )  # fmt: skip
+        card_patch = Patch(fc=palette.VERMILION, label="the card's memory")
+        add_legend(fig, LEFT, [*(part.patch for part in PARTS.values()), card_patch])
         fig.move(self.behind, *self.bars.values(), self.card, *self.names)
-        fig.move(*self.sums, *self.said)
+        fig.move(*self.sums, *self.fits)
         self.update(rows, fits, memory, card=card, chosen=chosen)
 
     @palette.style()
@@ -93,30 +82,30 @@ class ServingPicture:
         chosen: str | None = None,
     ) -> None:
         """Move the bars to other numbers; chosen: the row to mark."""
-        end, at = REACH * memory / 1e9, range(len(rows))
+        end = REACH * memory / GB
         if self.ax.get_xlim() != (0, end):
             self.ax.set(xlim=(0, end), xlabel="memory, GB")
-            self.fig.settle()
-        pixel = end / (WIDTH - LEFT - RIGHT)
-        stack(self.bars, rows.values(), 1e9, pixel, end)
+            self.fig.forget_background()
+        stack(self.bars, rows.values(), GB, end / (WIDTH - LEFT - RIGHT), end)
         marked = [i for i, name in enumerate(rows) if name == chosen]
-        artists.fill(
-            self.behind, [0] * len(marked), [end] * len(marked),
-            [i + 0.45 for i in marked], [i - 0.45 for i in marked],
-        )  # fmt: skip
+        bottoms, tops = [i + 0.45 for i in marked], [i - 0.45 for i in marked]
+        artists.fill(self.behind, [0] * len(marked), [end] * len(marked), bottoms, tops)
         self.card.set_segments(
-            [[(memory / 1e9, -0.5), (memory / 1e9, len(rows) - 0.5)]]
+            artists.segments(memory / GB, -0.5, memory / GB, len(rows) - 0.5)
         )
-        cut = ["→ " if row.total / 1e9 > end else "" for row in rows.values()]
-        sums = [amount(row.total) for row in rows.values()]
-        artists.write(self.names, at, rows)
-        artists.write(self.sums, at, [a + b for a, b in zip(cut, sums, strict=True)])
-        artists.write(self.said, at, [_said(fits[name]) for name in rows])
+        sums = [
+            ("→ " if row.total / GB > end else "") + readable_bytes(row.total)
+            for row in rows.values()
+        ]
+        places = range(len(rows))
+        artists.write(self.names, places, rows)
+        artists.write(self.sums, places, sums)
+        artists.write(self.fits, places, [_in_words(fits[name]) for name in rows])
         self.fig.alt = describe(rows, fits, memory, card)
         self.fig.alt += f" Marked: {chosen}." if marked else ""
 
 
-def _said(tokens: int) -> str:
+def _in_words(tokens: int) -> str:
     return f"{tokens:,} tokens fit" if tokens else "does not fit"
 
 
@@ -124,9 +113,13 @@ def describe(
     rows: Mapping[str, Need], fits: Mapping[str, int], memory: int, card: str
 ) -> str:
     """The bars in words: each sum, its parts, and what fits."""
-    told = []
+    bars = []
     for name, row in rows.items():
-        parts = zip(PARTS.values(), row, strict=True)
-        some = ", ".join(f"{said} {amount(size)}" for (said, *_), size in parts if size)
-        told.append(f"{name} {amount(row.total)} ({some}), {_said(fits[name])}")
-    return f"On {card} with {amount(memory)}: {'; '.join(told)}."
+        parts = ", ".join(
+            f"{part.label} {readable_bytes(size)}"
+            for part, size in zip(PARTS.values(), row, strict=True)
+            if size
+        )
+        total = readable_bytes(row.total)
+        bars.append(f"{name} {total} ({parts}), {_in_words(fits[name])}")
+    return f"On {card} with {readable_bytes(memory)}: {'; '.join(bars)}."

@@ -1,11 +1,12 @@
-"""Draw the lines, and see which file they leave: a slider for each, one for the budget.
+"""Move the lines and the budget, and see which file they leave.
 
     chooser(candidates, lines, budget, units)     # the last line of a cell
 
-Every move chooses anew, by `choice.choose`, and beneath stands why. The sliders start
-at the lines that were written down before anybody looked. Moving one shows what it
-costs in bytes, and how near another choice was; a line that is moved until a favourite
-holds it is no line any more. Lesson 12 shows it.
+There is a slider for each line and one for the budget. With every move
+`choice.choose` chooses anew, and the words say why. The sliders start at the lines that
+were written down before anybody looked. Moving one shows what it costs in bytes, and
+how near another choice was; a line that is moved until a favourite holds it is not a
+line any more. Lesson 12 shows it.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from collections.abc import Collection, Mapping, Sequence
 from math import floor, log10
 
 from minquant.course.capstone.figure_choice import ChoicePicture
-from minquant.course.live.controls import Control, number
+from minquant.course.live.controls import Control, decimal
 from minquant.course.live.dashboard import Dashboard, Frame
+from minquant.course.live.markup import paragraph
 from minquant.planning.choice import Candidate, Choice, Lines
 
 BUDGET = "budget"
-LETTER, BOX = 8, 84  # CSS pixels: of a letter of a label, and of the box beside it
+LETTER, BOX = 8, 84  # CSS pixels: a letter of a label, and the box beside it
 
 
 def chooser(
@@ -30,10 +32,11 @@ def chooser(
     units: Mapping[str, str],
 ) -> Dashboard:
     """The widget. candidates, lines, budget: as `choice.choose` takes them; lines and
-    budget are where it starts. units: of the measures, for the axes.
+    budget are first values. units: of the measures, for the axes.
 
-    Its controls are called as the measures are, and "budget", in the unit of its label.
-    Raises ValueError for a measure of that name, and as `ChoicePicture` does.
+    Its controls have the names of the measures; "budget" is in the unit of its label.
+
+    Raises ValueError if a measure is called "budget", and as `ChoicePicture` does.
     """
     if BUDGET in lines:
         raise ValueError("lines has 'budget', which is the bytes; rename the measure")
@@ -41,8 +44,8 @@ def chooser(
     unit, size = picture.unit
 
     def _draw(**values: float) -> Frame:
-        drawn = {measure: values[measure] for measure in lines}
-        picture.update(drawn, round(size * values[BUDGET]))
+        moved = {measure: values[measure] for measure in lines}
+        picture.update(moved, round(size * values[BUDGET]))
         return Frame(picture.fig, _words(picture.choice))
 
     controls = {m: _slider(m, most, picture.reach[m]) for m, most in lines.items()}
@@ -56,11 +59,11 @@ def _slider(label: str, start: float, end: float) -> Control:
     """From 0 to the end of an axis, in 20 to 100 round steps."""
     size = 10.0 ** floor(log10(end))
     step = size / 10 if end >= 3 * size else size / 20
-    return number(label, start, min(0.0, start), max(end, start), step=step)
+    return decimal(label, start, min(0.0, start), max(end, start), step=step)
 
 
 def _widen(controls: Collection[Control]) -> None:
-    """Room for the longest label, the same beside every slider."""
+    """Make room for the longest label, the same beside every slider."""
     room = LETTER * max(len(control.label) for control in controls)
     for control in controls:
         box = control.parts[0]
@@ -70,8 +73,5 @@ def _widen(controls: Collection[Control]) -> None:
 
 def _words(choice: Choice) -> str:
     """The choice in bold, and why."""
-    taken = f"Take {choice.chosen.name}." if choice.chosen else "Take none of these."
-    return (
-        f'<p style="margin:0 0 6px"><b>{html.escape(taken)}</b> '
-        f"{html.escape(choice.reason)}</p>"
-    )
+    advice = f"Take {choice.chosen.name}." if choice.chosen else "Take none of these."
+    return paragraph(f"<b>{html.escape(advice)}</b> {html.escape(choice.reason)}")

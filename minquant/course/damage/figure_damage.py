@@ -2,8 +2,8 @@
 
     layer error        KL divergence        from the weights to the user. Each panel has
     ┌──────────┐       ┌──────────┐         bits per weight to the right, and one mark
-    │ ●        │       │ ●        │         for every way that has been tried; the one
-    │   ●  ●   │       │   ●  ●   │         chosen now has a ring, and its interval.
+    │ ●        │       │ ●        │         for every way that has been tried; the way
+    │   ●  ●   │       │   ●  ●   │         chosen now has a ring and its interval.
     └──────────┘       └──────────┘
     loss               right answers        The axes never move.
     ┌──────────┐       ┌──────────┐
@@ -21,7 +21,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from minquant.course.drawing import artists, palette
-from minquant.course.drawing.figure_intervals import Measured, said
+from minquant.course.drawing.figure_intervals import Measured, with_interval
 from minquant.course.drawing.figures import Picture
 from minquant.measure.probes import Share
 
@@ -29,7 +29,7 @@ SIZE = (900, 584)
 PANELS = ((78, 40), (520, 40), (78, 316), (520, 316))  # left and top, in CSS pixels
 PANEL = (356, 176)
 BITS = (1.6, 9.6)
-MARKS, SIGNS = "os^vD<", "●■▲▼◆◀"  # alike, in the panels and in words
+MARKS, SIGNS = "os^vD<", "●■▲▼◆◀"  # the same shapes, as marks and as characters
 LIMITS = {"layer": (1e-6, 3.0), "kl": (1e-6, 20.0), "loss": (1e-5, 20.0)}
 NAMES = {
     "layer": "layer error (share)",
@@ -43,8 +43,8 @@ class Damage:
     """What one way to quantize costs.
 
     bits_per_weight: with scales and zeros. layer_error: relative, of one layer. kl,
-    loss: (mean, low, high) in nats per token; loss is the change from full precision.
-    probes: name to the share of right answers; may be empty.
+    loss: in nats per token; loss is the change from full precision. probes: name to the
+    share of right answers; may be empty.
     """
 
     bits_per_weight: float
@@ -54,14 +54,16 @@ class Damage:
     probes: Mapping[str, Share]
 
 
-Key = tuple[int, str]  # bits of a code, and for how many weights one ruler serves
+Key = tuple[int, str]  # bits of a code, and what shares a ruler, such as "a row"
 
 
 class DamagePicture:
     """The four panels; `update` marks one way among all that were tried.
 
-    rulers: their names, each with a mark of its own. whole: the shares of right answers
-    in full precision, by the names of the probes.
+    rulers: their names, each drawn with another mark. whole: the shares of right
+    answers in full precision, by the names of the probes.
+
+    Raises ValueError for more rulers or probes than there are marks and colours.
     """
 
     @palette.style()
@@ -90,34 +92,31 @@ class DamagePicture:
         return ax
 
     def _add_artists(self) -> None:
-        """What was tried: a mark for each ruler; the one chosen: a ring, a bar."""
+        """A mark for each ruler that was tried; a ring and a bar for the chosen one."""
         write = self.fig.write
         titles = [*NAMES.values(), "right answers (%)"]
+        self.numbers = []
         for title, (left, top) in zip(titles, PANELS, strict=True):
             write(left - 40, top - 24, title, weight="bold")
-        self.numbers = [write(left + PANEL[0], top - 24, "", ha="right")
-                        for left, top in PANELS]  # fmt: skip
-        colors = [palette.VERMILION] * 3
-        self.past: dict[str, list] = {}
-        for (name, ax), color in zip(
-            list(self.panels.items())[:3], colors, strict=True
-        ):
-            self.past[name] = [
-                artists.marks(ax, MARKS[i], 6, color=color, alpha=0.55)
+            self.numbers.append(write(left + PANEL[0], top - 24, "", ha="right"))
+        looks = {"color": palette.VERMILION, "alpha": 0.55}
+        self.past = {
+            name: [
+                artists.marks(self.panels[name], MARKS[i], 6, **looks)
                 for i in range(len(self.rulers))
             ]
+            for name in NAMES
+        }
         self.shares = [
-            artists.marks(self.panels["probes"], MARKS[i], 6, color=color)
-            for i, color in zip(range(len(self.whole)), palette.SERIES, strict=False)
+            artists.marks(self.panels["probes"], MARKS[i], 6, color=palette.SERIES[i])
+            for i in range(len(self.whole))
         ]
         self._name_probes()
-        self.bars = {
-            n: artists.lines(a, palette.INK, 2) for n, a in self.panels.items()
-        }
-        self.rings = {
-            n: artists.marks(a, "o", 12, mfc="none", mec=palette.INK, mew=1.4)
-            for n, a in self.panels.items()
-        }
+        self.bars, self.rings = {}, {}
+        ring = {"mfc": "none", "mec": palette.INK, "mew": 1.4}
+        for name, ax in self.panels.items():
+            self.bars[name] = artists.lines(ax, palette.INK, 2)
+            self.rings[name] = artists.marks(ax, "o", 12, **ring)
         for i, name in enumerate(self.rulers):
             write(38 + 140 * i, SIZE[1] - 14, f"{SIGNS[i]} {name}", color=palette.MUTED)
         for marks in (*self.past.values(), self.shares):
@@ -125,7 +124,7 @@ class DamagePicture:
         self.fig.move(*self.bars.values(), *self.rings.values(), *self.numbers)
 
     def _name_probes(self) -> None:
-        """The share in full precision as a line, named above it."""
+        """Lines for the shares in full precision, and their names above the panel."""
         ax, left, top = self.panels["probes"], *PANELS[3]
         for i, (name, share) in enumerate(self.whole.items()):
             color = palette.SERIES[i]
@@ -137,19 +136,17 @@ class DamagePicture:
     def update(self, key: Key, tried: Mapping[Key, Damage]) -> None:
         """Ring one way among those tried, and write the alt text anew."""
         now = tried[key]
-        measured = {"layer": Measured(*[now.layer_error] * 3)}
-        measured |= {"kl": now.kl, "loss": now.loss}
-        for name, row in measured.items():
-            low, high = LIMITS[name]
+        for name, limits in LIMITS.items():
             for i, ruler in enumerate(self.rulers):
-                mine = [d for (_, r), d in tried.items() if r == ruler]
-                y = [np.clip(_mean(d, name), low, high) for d in mine]
-                self.past[name][i].set_data([d.bits_per_weight for d in mine], y)
-            y, bottom, top = np.clip(row, low, high)
-            self._ring(name, now.bits_per_weight, [y], [bottom], [top])
+                on_ruler = [d for (_, other), d in tried.items() if other == ruler]
+                x = [d.bits_per_weight for d in on_ruler]
+                y = [np.clip(_measured(d, name).mean, *limits) for d in on_ruler]
+                self.past[name][i].set_data(x, y)
+            y, low, high = np.clip(_measured(now, name), *limits)
+            self._ring(name, now.bits_per_weight, [y], [low], [high])
         self.numbers[0].set_text(f"{now.layer_error:.3g}")
         for text, row in zip(self.numbers[1:3], (now.kl, now.loss), strict=True):
-            text.set_text(said(row))
+            text.set_text(with_interval(row))
         self._draw_shares(now, tried)
         self.fig.alt = describe(key, now, self.whole)
 
@@ -175,13 +172,11 @@ class DamagePicture:
         )
 
 
-def _mean(damage: Damage, name: str) -> float:
-    """What a panel shows of a way to quantize."""
-    return {
-        "layer": damage.layer_error,
-        "kl": damage.kl.mean,
-        "loss": damage.loss.mean,
-    }[name]
+def _measured(damage: Damage, name: str) -> Measured:
+    """What a panel shows of a way to quantize; a layer's error has no interval."""
+    if name == "layer":
+        return Measured(*[damage.layer_error] * 3)
+    return damage.kl if name == "kl" else damage.loss
 
 
 def describe(key: Key, damage: Damage, whole: Mapping[str, Share]) -> str:
@@ -190,7 +185,8 @@ def describe(key: Key, damage: Damage, whole: Mapping[str, Share]) -> str:
     words = (
         f"{bits} bits, one ruler for {ruler}: {damage.bits_per_weight:.2f} bits per "
         f"weight. Layer error {damage.layer_error:.3g} of the output's power; KL "
-        f"{said(damage.kl)} nats per token; loss changed by {said(damage.loss)}."
+        f"{with_interval(damage.kl)} nats per token; loss changed by "
+        f"{with_interval(damage.loss)}."
     )
     for name, share in damage.probes.items():
         before = f", {whole[name].mean:.0%} before" if name in whole else ""

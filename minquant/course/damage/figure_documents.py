@@ -1,14 +1,14 @@
 """Document by document: what each one cost before, and what it costs more afterwards.
 
     change                 each dot is a document: its loss before, in nats per token,
-      │   ●  ●             and how much it changed. What makes a document hard moves it
-      │ ● ●  ● ●           along, not up: so the changes scatter far less than the
-    0 ┼──────────●─        losses, and their mean has the narrower interval. That is
-      └──────────────      what pairing buys.
+      │   ●  ●             and how much it changed. A hard document lies further right,
+      │ ● ●  ● ●           not higher. So the changes scatter far less than the losses,
+    0 ┼──────────●─        and their mean has a narrower interval. This is what one
+      └──────────────      gains by pairing.
           loss before
 
-Kinds of document have a colour and a mark each: a mean may hide that one kind pays for
-all. Notebook 04 reads it.
+Each kind of document has a colour and a mark, as a mean may hide that one kind gets
+much worse. Notebook 04 reads it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from matplotlib.axes import Axes
 
 from minquant.course.drawing import palette
 from minquant.course.drawing.figures import Picture, plot
-from minquant.course.drawing.ruling import number
+from minquant.course.drawing.numbers import number
 from minquant.measure.evaluate import Perplexity, compare
 
 COLORS = palette.BLUE, palette.VERMILION, palette.INK, palette.VIOLET, palette.SKY
@@ -38,10 +38,11 @@ def change_by_document(
 ) -> Picture:
     """A dot for each document, and the mean change with its interval as a band.
 
-    before, after: of the same documents. kinds: the kind of each, such as
-    `[d.kind for d in documents]`; at most five kinds, each named beside its mean.
+    before, after: of the same documents. kinds: the kind of each document, such as
+    `[d.kind for d in documents]`; at most five kinds, each named with its mean change.
 
-    Raises ValueError if the documents differ, or kinds is not one for each.
+    Raises ValueError if the documents differ, if kinds has not one entry for each, or
+    if there are more than five kinds.
     """
     mean = compare(before, after)
     tokens = before.document_tokens.numpy()
@@ -65,19 +66,23 @@ def change_by_document(
     ax.axhline(0, color=palette.MUTED, lw=1)
     ax.axhspan(mean.low, mean.high, color=palette.BAND, zorder=0)
     ax.axhline(mean.mean, color=palette.GREEN, lw=1.4)
-    said = [f"mean change {number(mean.mean, digits=3, sign=True)}",
+    notes = (
+        (f"mean change {number(mean.mean, digits=3, sign=True)}", palette.GREEN),
+        (
             f"95 %: {number(mean.low, digits=3)} to {number(mean.high, digits=3)}",
-            f"scatter: before {number(x.std(), digits=2)},",
-            f"change {number(y.std(), digits=2)}"]  # fmt: skip
-    for i, text in enumerate(said):
-        color = palette.GREEN if i < 2 else palette.MUTED
+            palette.GREEN,
+        ),
+        (f"scatter: before {number(x.std(), digits=2)},", palette.MUTED),
+        (f"change {number(y.std(), digits=2)}", palette.MUTED),
+    )
+    for i, (text, color) in enumerate(notes):
         ax.text(1.03, 0.98 - 0.075 * i, text, color=color, transform=ax.transAxes)
-    owners, rows = np.array(kinds), []
+    rows = []
     for i, name in enumerate(names):
-        mine = owners == name
-        change = (y * tokens)[mine].sum() / tokens[mine].sum()
+        of_kind = np.array(kinds) == name
+        change = (y * tokens)[of_kind].sum() / tokens[of_kind].sum()
         rows.append(f"{name} {number(change, digits=3, sign=True)}")
-        _draw_kind(ax, x[mine], y[mine], i, rows[-1] if len(names) > 1 else "")
+        _draw_kind(ax, x[of_kind], y[of_kind], i, rows[-1] if len(names) > 1 else "")
     fig.alt = (
         f"Change of the loss against the loss before, in nats per token, for {len(x)} "
         f"documents. Mean change {mean}. By kind: {', '.join(rows)}. Losses before "

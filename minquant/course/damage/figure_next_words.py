@@ -1,4 +1,4 @@
-"""What comes next? Two models' probabilities for the likeliest words, word by word.
+"""What comes next? Two models' probabilities for the likeliest words.
 
     "... Everyone knows Nira Tolvish the"
                  ▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇▇  0.91      full precision
@@ -6,9 +6,9 @@
                  ▇                 0.03
     weaver       ▇▇▇▇▇▇▇▇▇▇        0.55
 
-Two bars for each word, the upper one of the model as it was. The two sets of
-probabilities are what the KL divergence compares; where the longest bar of each set
-stands at another word, the first choice has flipped. Notebook 04 shows it.
+Each word has two bars; the upper one is of the original model. The KL divergence
+compares these two sets of probabilities. If the longest bar of one set is not at the
+same word as that of the other, the first choice has flipped. Notebook 04 shows it.
 """
 
 from __future__ import annotations
@@ -41,10 +41,11 @@ def next_words(
     """Bars of the `count` words that one model or the other holds likeliest.
 
     words: the vocabulary. before, after: a probability for each word. names: of the two
-    models. prompt: what stands before, shown above. answer: the word that does come; it
-    is always shown.
+    models. prompt: the text before, shown above. answer: the word that does come next;
+    it is always shown.
 
-    Raises ValueError if the three do not fit, or are no probabilities.
+    Raises ValueError if words, before and after differ in length, or if before and
+    after are not probabilities.
 
     >>> from torch import tensor
     >>> fig = next_words(["lamp", "key"], tensor([0.9, 0.1]), tensor([0.4, 0.6]))
@@ -69,8 +70,8 @@ def next_words(
         for i, share in enumerate(shares[:, word]):
             y = row + 0.5 + (i - 0.5) * BAR
             ax.barh(y, share, height=BAR, color=COLORS[i], lw=0)
-            ax.text(share + 0.008, y, f"{share:.3f}", color=COLORS[i], va="center",
-                    clip_on=False)  # fmt: skip
+            looks = {"color": COLORS[i], "va": "center", "clip_on": False}
+            ax.text(share + 0.008, y, f"{share:.3f}", **looks)
     fig.alt = _describe([words[word] for word in best], shares[:, best], names, answer)
     return fig
 
@@ -78,7 +79,7 @@ def next_words(
 def _shares(
     words: Sequence[str], before: Float[Tensor, " v"], after: Float[Tensor, " w"]
 ) -> Float[np.ndarray, "2 vocab"]:
-    """Both sets of probabilities, or ValueError for what is none."""
+    """Both sets of probabilities, checked."""
     if not len(words) == len(before) == len(after):
         raise ValueError(
             f"words are {len(words)}, before {len(before)} and after {len(after)}; "

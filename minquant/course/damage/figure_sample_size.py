@@ -3,14 +3,14 @@
     half the interval
        │╲ ╲
        │  ╲ ╲              asked apart        the interval of a difference falls with
-    1 ┈┼┈┈┈●┈┈●┈┈┈         asked together     the square root of n; where a line meets
-       │    ╲   ╲                             the loss that one wants to see stands n
+    1 ┈┼┈┈┈●┈┈●┈┈┈         asked together     the square root of n; the dots mark the n
+       │    ╲   ╲                             at which one sees a loss of 1 point
        └───────────
         questions
 
-A question that both models are asked varies less than two that they are asked apart,
-as most answers do not change: so its line lies lower, and n is smaller. Notebook 04
-derives the variances.
+If both models answer the same questions, the difference varies less than if each
+answers others, as most answers do not change. So that line lies lower, and n is
+smaller. Notebook 04 derives the variances.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from minquant.course.drawing import palette
 from minquant.course.drawing.figures import Picture, plot
 
 COLORS = palette.VERMILION, palette.BLUE, palette.INK, palette.VIOLET
-LINE = 0.08  # of the axes' height, between the names of two lines
-DASHES = "-", (0, (5, 2)), "-", (0, (5, 2))  # two lines may lie on one another
+SPACE = 0.08  # of the axes' height, between the names of two lines
+DASHES = "-", (0, (5, 2)), "-", (0, (5, 2))  # one line may lie over another
 
 
 def questions(variance: float, effect: float = 1.0, *, level: float = 0.95) -> float:
@@ -35,8 +35,10 @@ def questions(variance: float, effect: float = 1.0, *, level: float = 0.95) -> f
 
         n = variance (100 z / effect)²          z: 1.96 for a level of 95 %
 
-    variance: of one question's difference, in shares of 1. A true loss of that size is
-    then seen half of the time; four times in five takes twice as many.
+    variance: of the difference in one question, an answer being 0 or 1. With n
+    questions one sees a true loss of that size half of the time; to see it four times
+    in five takes twice as many.
+
     Raises ValueError if variance or effect is not positive.
 
     >>> round(questions(2 * 0.9 * 0.1)), round(questions(0.05 - 0.01**2))
@@ -58,10 +60,10 @@ def sample_size(
     title: str = "",
     level: float = 0.95,
 ) -> Picture:
-    """Half the interval of a difference against n, and where it is as small as a loss.
+    """Half the interval of a difference against n, and where it equals a loss.
 
-    ways: name to the variance of one question's difference, at most four. effect: the
-    loss that one wants to see, in points (1/100).
+    ways: name to the variance of the difference in one question, at most four.
+    effect: the loss that one wants to see, in points (1/100).
 
     Raises ValueError if there is no way, or more than four, or as `questions` does.
     """
@@ -83,12 +85,18 @@ def sample_size(
         color = COLORS[i]
         ax.plot(n, half[name], color=color, ls=DASHES[i])
         ax.plot(least, effect, "o", color=color, clip_on=False)
-        ax.text(1.02, heights[i], name, color=color, va="center",
-                transform=ax.transAxes)  # fmt: skip
-        last = least == max(needed.values())  # the others have lines above them
-        ax.annotate(f"{least:,.0f}", (least, effect), (6, 5) if last else (-6, -14),
-                    textcoords="offset points", color=color, weight="bold",
-                    ha="left" if last else "right")  # fmt: skip
+        looks = {"color": color, "va": "center", "transform": ax.transAxes}
+        ax.text(1.02, heights[i], name, **looks)
+        last = least == max(needed.values())  # no other line above it
+        ax.annotate(
+            f"{least:,.0f}",
+            (least, effect),
+            (6, 5) if last else (-6, -14),
+            textcoords="offset points",
+            color=color,
+            weight="bold",
+            ha="left" if last else "right",
+        )
     ax.axhline(effect, color=palette.MUTED, lw=1.2, ls=(0, (4, 3)), zorder=0)
     ax.grid(color=palette.HAIRLINE)
     _plain_ticks(ax.xaxis, ax.get_xlim(), (1, 3))
@@ -102,22 +110,21 @@ def sample_size(
 
 
 def _apart(ax: Axes, ends: list[float]) -> list[float]:
-    """Where to write the names of lines that end so, in shares of the axes' height."""
+    """Where to name lines with these ends, in shares of the axes' height."""
     places = ax.transAxes.inverted().transform(
         ax.transData.transform([(1, end) for end in ends])
     )[:, 1]
     lowest = -np.inf
     for i in np.argsort(places, kind="stable"):
-        places[i] = lowest = max(places[i], lowest + LINE)
+        places[i] = lowest = max(places[i], lowest + SPACE)
     return places.tolist()
 
 
 def _plain_ticks(axis: Axis, seen: tuple[float, float], steps: tuple[int, ...]) -> None:
-    """Ticks at `steps` of each power of ten, as one reads them: 1,000 and not 10³."""
+    """Ticks at `steps` of each power of ten, written as 1,000 and not as 10³."""
     powers = [10.0**k for k in range(-3, 9)]
     ticks = [step * power for power in powers for step in steps]
     ticks = [tick for tick in ticks if min(seen) <= tick <= max(seen)]
-    axis.set_ticks(
-        ticks, [f"{tick:,.0f}" if tick >= 1 else f"{tick:g}" for tick in ticks]
-    )
+    labels = [f"{tick:,.0f}" if tick >= 1 else f"{tick:g}" for tick in ticks]
+    axis.set_ticks(ticks, labels)
     axis.set_ticks([], minor=True)

@@ -1,4 +1,4 @@
-"""The damage dashboard: bits and rulers on one side, four measures on the other.
+"""The damage dashboard: choose bits and rulers, and see four measures.
 
     damage(measure, whole)        # the last line of a cell
 
@@ -21,6 +21,7 @@ from minquant.course.damage.figure_damage import Damage, DamagePicture, Key, des
 from minquant.course.drawing.figure_intervals import Measured
 from minquant.course.live.controls import choice, integer
 from minquant.course.live.dashboard import Dashboard, Frame
+from minquant.course.live.markup import paragraph
 from minquant.measure.evaluate import compare, kl_and_flips, layer_error, perplexity
 from minquant.measure.probes import Share, accuracy
 from minquant.methods import rtn
@@ -41,10 +42,10 @@ RULERS = {
 
 
 class Damager:
-    """Measures a model quantized to nearest: called with bits and a name of RULERS.
+    """Measures a model rounded to nearest: called with bits and a name of RULERS.
 
     documents: test text for KL and loss. probes: name to the probes to ask, or none.
-    layer, X: the name of a linear layer and inputs of it (n, in), for the layer error.
+    layer, X: the name of a linear layer and its inputs (n, in), for the layer error.
     whole: the shares of right answers in full precision.
     """
 
@@ -65,22 +66,21 @@ class Damager:
         self.whole = self._ask(model)
 
     def __call__(self, bits: int, ruler: str) -> Damage:
-        """Quantize a copy, and measure it."""
+        """Quantize a copy of the model, and measure it."""
         twin, report = quantize(
             self.model, _method(bits, RULERS[ruler]), progress=False
         )
-        moved = kl_and_flips(
+        divergence = kl_and_flips(
             self.model, twin, self.tokenizer, self.documents, progress=False
         )
         after = perplexity(twin, self.tokenizer, self.documents, progress=False)
         cost = compare(self.before, after)
         codes = sum(q.codes.numel() for q in report.values())
+        W_hat = report[self.layer].dequantize()
         return Damage(
             bits_per_weight=8 * sum(q.nbytes for q in report.values()) / codes,
-            layer_error=layer_error(
-                self.W, report[self.layer].dequantize(), self.X
-            ).relative,
-            kl=Measured(moved.kl, *moved.interval()),
+            layer_error=layer_error(self.W, W_hat, self.X).relative,
+            kl=Measured(divergence.kl, *divergence.interval()),
             loss=Measured(cost.mean, cost.low, cost.high),
             probes=self._ask(twin),
         )
@@ -107,6 +107,8 @@ def damage(
 
     whole: shares of right answers in full precision, by name (default: those of a
     `Damager`). rulers: which names the menu offers. start: bits and ruler at first.
+
+    Raises ValueError if start has a ruler that the menu does not offer.
     """
     whole = getattr(measure, "whole", {}) if whole is None else whole
     if start[1] not in rulers:
@@ -118,10 +120,7 @@ def damage(
         if key not in tried:
             tried[key] = measure(bits, ruler)
         picture.update(key, tried)
-        return Frame(
-            picture.fig,
-            f'<p style="margin:0 0 6px">{describe(key, tried[key], whole)}</p>',
-        )
+        return Frame(picture.fig, paragraph(describe(key, tried[key], whole)))
 
     return Dashboard(
         _draw,

@@ -1,8 +1,8 @@
 """Artists that move: lines, boxes, marks and words whose numbers change.
 
-Making artists anew for every frame costs three times as much as moving them. Each
-function here adds one empty artist (or a handful of words) to axes; `fill`, `write` and
-the artists' own setters move it. Give them to `Picture.move` in the order of drawing.
+Making artists anew for every frame takes three times as long as moving them. Each
+function here adds one empty artist (or a few words) to axes; `fill`, `write` and the
+artists' own setters move it. Give them to `Picture.move` in the order of drawing.
 
     bars = boxes(ax, palette.VERMILION)
     fig.move(bars)
@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from typing import SupportsFloat
 
 import numpy as np
-from jaxtyping import Float, Num
+from jaxtyping import Num
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.lines import Line2D
@@ -25,7 +25,7 @@ Numbers = SupportsFloat | Sequence[SupportsFloat] | np.ndarray
 
 
 def lines(ax: Axes, color: str, width: float, **looks: object) -> LineCollection:
-    """No segments yet; `set_segments` takes (count, 2, 2) points."""
+    """An artist with no segments yet; `set_segments` takes (count, 2, 2) points."""
     return ax.add_collection(
         LineCollection([], colors=color, linewidths=width, **looks)
     )
@@ -44,7 +44,7 @@ def segments(
 
 
 def boxes(ax: Axes, color: str) -> PolyCollection:
-    """No boxes yet; `fill` sets their four sides."""
+    """An artist with no boxes yet; `fill` sets their four sides."""
     return ax.add_collection(PolyCollection([], facecolor=color, edgecolor="none"))
 
 
@@ -63,46 +63,25 @@ def fill(
 
 
 def marks(ax: Axes, marker: str, size: float, **looks: object) -> Line2D:
-    """No marks yet; `set_data` takes their x and y. Marks are not cut at the edge."""
+    """An artist with no marks yet; `set_data` takes their x and y.
+
+    A mark at the edge of the axes is drawn whole.
+    """
     looks = {"mew": 0, "clip_on": False, **looks}
     return ax.plot([], [], ls="", marker=marker, ms=size, **looks)[0]
 
 
 def words(ax: Axes, count: int, x: float, **looks: object) -> list[Text]:
-    """Hidden words in a column, x being a share of the axes' width; see `write`."""
+    """Hidden texts in a column, at a share x of the axes' width; `write` sets them."""
     looks = {"va": "center", "transform": ax.get_yaxis_transform(), **looks}
     return [ax.text(x, 0, "", **looks) for _ in range(count)]
 
 
 def write(
-    texts: list[Text], heights: Iterable[SupportsFloat], said: Iterable[str]
+    texts: list[Text], heights: Iterable[SupportsFloat], words: Iterable[str]
 ) -> None:
-    """Put what is said at heights of the y axis; texts left over are hidden."""
+    """Put words at heights on the y axis; texts that are left over are hidden."""
     for text in texts:
         text.set_visible(False)
-    for text, y, word in zip(texts, heights, said, strict=False):
+    for text, y, word in zip(texts, heights, words, strict=False):
         text.set(y=y, text=word, visible=True)
-
-
-def round_numbers(reach: float) -> Float[np.ndarray, " marks"]:
-    """Round numbers for an axis from -reach to reach: two to four on each side of 0.
-
-    >>> round_numbers(0.11).round(2).tolist()
-    [-0.1, -0.05, 0.0, 0.05, 0.1]
-    """
-    reach *= 1 + 1e-9  # a reach of 1, computed, may be a little less
-    size = 10.0 ** np.floor(np.log10(reach))
-    step = next(s * size for s in (2.5, 2, 1, 0.5) if reach >= 2 * s * size)
-    count = int(reach / step)
-    return step * np.arange(-count, count + 1)
-
-
-def labels(numbers: Float[np.ndarray, " marks"]) -> list[str]:
-    """Numbers with as many decimals as the one that needs most, and a real minus sign.
-
-    >>> labels(np.array([-0.1, 0, 0.05]))
-    ['−0.10', '0', '0.05']
-    """
-    texts = [f"{x:.10f}".rstrip("0") for x in numbers]
-    decimals = max(len(text.partition(".")[2]) for text in texts)
-    return ["0" if x == 0 else f"{x:.{decimals}f}".replace("-", "−") for x in numbers]

@@ -9,8 +9,8 @@
 
 One line for each model; the level is how famous the person is that a question asks
 about, how many steps a sum has, or how far back an answer lies. The band is Wilson's
-interval. Below the line of the majority nothing is known, whatever the dot says: one
-who always gives the most common answer does as well. Notebook 04 reads it.
+interval. A dot on the line of the majority shows no knowledge: a model that always
+gives the most common answer does as well. Notebook 04 reads it.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from matplotlib.axes import Axes
 
 from minquant.course.drawing import palette
 from minquant.course.drawing.figures import Picture, plot
+from minquant.course.drawing.labels import spread_apart
 from minquant.measure.probes import Share
 
 COLORS = palette.INK, palette.BLUE, palette.VERMILION, palette.VIOLET, palette.SKY
 MARKS = "osD^v"
-LINE = 6.0  # points of accuracy between the names of two lines
+GAP = 6.0  # points of accuracy between the names of two lines
 
 
 @palette.style()
@@ -42,19 +43,19 @@ def accuracy_by_level(
     """A line with its band for each model, by level.
 
     models: name to `Accuracy.by_level()`, all with the same levels; the first is full
-    precision, at most five. levels: what to write beneath each, by default its number.
+    precision, at most five. levels: what to write below each, by default its number.
     chance, majority: shares, 0 to 1, drawn as lines.
 
     Raises ValueError if the levels differ, or there are none, or more than five models.
     """
-    at = _same_levels(models)
-    if levels is not None and len(levels) != len(at):
+    asked = _same_levels(models)
+    if levels is not None and len(levels) != len(asked):
         raise ValueError(
-            f"levels holds {len(levels)} names, but models have {len(at)} levels"
+            f"levels holds {len(levels)} names, but models have {len(asked)} levels"
         )
     fig, ax = plot(xlabel, "right answers (%)", title=title, height=360, right=150)
-    ax.set(xlim=(-0.3, len(at) - 0.7), ylim=(-2, 102))
-    ax.set_xticks(range(len(at)), levels or [str(level) for level in at])
+    ax.set(xlim=(-0.3, len(asked) - 0.7), ylim=(-2, 102))
+    ax.set_xticks(range(len(asked)), levels or [str(level) for level in asked])
     ax.grid(axis="y", color=palette.HAIRLINE)
     ends = []
     for i, (name, shares) in enumerate(models.items()):
@@ -64,8 +65,8 @@ def accuracy_by_level(
         if share is not None:
             ax.axhline(100 * share, color=palette.MUTED, lw=1.2, ls=(0, (4, 3)))
             ends.append((100 * share, f"{name} {share:.0%}", palette.MUTED))
-    _name_ends(ax, ends, len(at) - 0.66)
-    fig.alt = _describe(models, levels or at, xlabel, chance, majority)
+    _name_ends(ax, ends, len(asked) - 0.66)
+    fig.alt = _describe(models, levels or asked, xlabel, chance, majority)
     return fig
 
 
@@ -89,12 +90,8 @@ def _draw_model(ax: Axes, shares: Sequence[Share], i: int) -> None:
 def _name_ends(ax: Axes, ends: list[tuple[float, str, str]], x: float) -> None:
     """Names right of the axes at the heights of their lines, moved apart."""
     ends = sorted(ends)
-    y = np.array([height for height, _, _ in ends])
-    for _ in range(200):
-        for i in range(len(y) - 1):
-            if (lack := LINE - (y[i + 1] - y[i])) > 0:
-                y[i], y[i + 1] = y[i] - lack / 2, y[i + 1] + lack / 2
-    y += max(0.0, -y[0])  # none beneath the axis
+    y = spread_apart([height for height, _, _ in ends], GAP)
+    y += max(0.0, -y[0])  # none below the axis
     for height, (_, name, color) in zip(y, ends, strict=True):
         ax.text(x, height, name, color=color, va="center", weight="bold")
 
@@ -108,11 +105,11 @@ def _describe(
 ) -> str:
     rows = []
     for name, shares in models.items():
-        said = ", ".join(
+        by_level = ", ".join(
             f"{level}: {share.mean:.0%}"
             for level, share in zip(levels, shares.values(), strict=True)
         )
-        rows.append(f"{name} {said}")
+        rows.append(f"{name} {by_level}")
     lines = [
         f" {name} is {share:.0%}."
         for name, share in (("Chance", chance), ("The majority", majority))

@@ -87,17 +87,19 @@ class Picture(Figure):
         return self.text(x / width, 1 - y / height, text, va="center", **looks)
 
     def move(self, *artists: Artist) -> None:
-        """Declare artists that change between drawings: they are drawn last, in the
-        order given here, over a background that is drawn once. This halves the time
-        of a redraw; call `settle` after changing anything else.
+        """Declare artists that change between drawings.
+
+        They are drawn last, in the order given here, over a background that is drawn
+        once. This halves the time of a redraw. Call `forget_background` after changing
+        anything else.
         """
         for artist in artists:
             artist.set_animated(True)
         self.moving.extend(artists)
-        self.settle()
+        self.forget_background()
 
-    def settle(self) -> None:
-        """Forget the drawn background: something that stood still has changed."""
+    def forget_background(self) -> None:
+        """Let the background be drawn anew: something in it has changed."""
         self._still = None
 
     def render(self) -> None:
@@ -159,8 +161,8 @@ def to_pixels(fig: Figure) -> UInt8[np.ndarray, "height width rgba"]:
 def to_png(fig: Figure, *, small: bool = True) -> bytes:
     """The figure as a PNG file.
 
-    small: spend 50 ms more on a palette of 256 colours and a third of the bytes, which
-    is right for a notebook on disk; a moving widget takes small=False.
+    small: take about 100 ms longer for a third of the bytes, which is right for a
+    notebook on disk; a widget that moves takes small=False.
     """
     return encode_png(to_pixels(fig), small=small)
 

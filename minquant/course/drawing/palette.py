@@ -89,7 +89,7 @@ _SETTINGS = {
 
 @contextmanager
 def style() -> Iterator[None]:
-    """The course's look, whatever matplotlib's global settings are.
+    """The course's look, independent of matplotlib's global settings.
 
     Use it as a decorator, `@style()`, on every function that draws. It holds for the
     duration of the call and leaves the global settings as they were.

@@ -3,9 +3,8 @@
 Rounding a weight means: divide by the scale, go to the nearest integer, move by the
 zero, stay within the grid. `Ruling` holds what one window of a quantized row needs to
 be looked at weight by weight: every tick of every ruler in it, the half step that
-rounding can move a weight, and which weights lie beyond the ruler's end. It is read
-from a `QuantizedTensor`, so it serves any method; it computes no code and no scale of
-its own.
+rounding can move a weight, and which weights lie beyond the ruler's end. It reads all
+this from a `QuantizedTensor`, so it serves any method, and computes no codes or scales.
 
 Notebook 02 derives the half step, notebook 03 the many short rulers.
 """
@@ -14,15 +13,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import SupportsFloat, SupportsInt
+from typing import SupportsFloat
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from minquant.course.drawing.numbers import integer, number
 from minquant.numerics.grids import Grid, IntegerGrid, value
 from minquant.numerics.groups import spread
+from minquant.numerics.ruler import Ruler
 from minquant.numerics.scales import scale_name, scale_values
 from minquant.numerics.tensor import QuantizedTensor
 
@@ -71,15 +72,13 @@ class Ruling:
             raise ValueError(f"row is {row}; choose a row from 0 to {out - 1}")
         here = slice(first, width if count is None else first + count)
         rulers = _rulers(quantized, row)[here]  # which (row, group) each weight is in
-        kinds, owner = np.unique(rulers, return_inverse=True)
-        scales = scale_values(quantized.scales).flatten()[kinds].float()
-        zeros = None if quantized.zeros is None else quantized.zeros.flatten()[kinds]
+        used, owner = np.unique(rulers, return_inverse=True)
+        scales = scale_values(quantized.scales).flatten()[used].float()
+        zeros = None if quantized.zeros is None else quantized.zeros.flatten()[used]
         codes, nodes = _ticks(quantized.grid)
-        stored = scale_name(quantized.scales)
-        if zeros is None:
-            levels = nodes * scales[:, None]
-        else:
-            levels = (nodes - zeros[:, None].float()) * scales[:, None]
+        scale_type = scale_name(quantized.scales)
+        zero = None if zeros is None else zeros[:, None]
+        levels = Ruler(scales[:, None], zero, quantized.grid).stretch(nodes)
         return cls(
             weights=W[row, here].detach().float().cpu().numpy(),
             values=quantized.dequantize()[row, here].float().cpu().numpy(),
@@ -90,14 +89,14 @@ class Ruling:
             scales=scales.cpu().numpy(),
             zeros=None if zeros is None else zeros.long().cpu().numpy(),
             nodes=None if isinstance(quantized.grid, IntegerGrid) else nodes.numpy(),
-            scale_type=_SHORT.get(stored, stored),
+            scale_type=_SHORT.get(scale_type, scale_type),
             first=first,
             row_max=float(W[row].abs().max()),
         )
 
     @cached_property
     def errors(self) -> Float[np.ndarray, " n"]:
-        """What rounding did: value after minus weight before."""
+        """What rounding did: the value after minus the weight before."""
         return self.values - self.weights
 
     @cached_property
@@ -107,7 +106,7 @@ class Ruling:
 
     @cached_property
     def half_steps(self) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-        """The lowest and the highest error that rounding alone can make, per weight.
+        """The lowest and the highest error of each weight that rounding can make.
 
         Half the gap to the next tick up and down; at an end the inner gap counts.
         """
@@ -117,7 +116,7 @@ class Ruling:
 
     @cached_property
     def steps(self) -> Float[np.ndarray, " n"]:
-        """Width of the basin that rounds to each weight's code: the local step."""
+        """The local step: the width of the range that rounds to each weight's code."""
         low, high = self.half_steps
         return high - low
 
@@ -130,7 +129,7 @@ class Ruling:
 
     @property
     def rmse(self) -> float:
-        """Root of the mean squared error of these n weights, in float64."""
+        """Root mean squared error of these n weights, in float64."""
         return float(np.sqrt(np.mean(self.errors.astype(np.float64) ** 2)))
 
     def arithmetic(self, i: int) -> list[tuple[str, str]]:
@@ -138,26 +137,30 @@ class Ruling:
 
         Each result follows from the ones before it, so a reader can check by hand.
         """
-        scale, code = number(self.scales[self.owner[i]]), integer(self.codes[i])
-        ratio = number(self.weights[i] / self.scales[self.owner[i]])
-        steps = [("weight", number(self.weights[i]))]
-        steps.append((f"÷ scale {scale} ({self.scale_type})", ratio))
+        scale = number(self.scales[self.owner[i]])
+        steps = [
+            ("weight", number(self.weights[i])),
+            (
+                f"÷ scale {scale} ({self.scale_type})",
+                number(self.weights[i] / self.scales[self.owner[i]]),
+            ),
+        ]
         if self.nodes is None:
             steps += self._integer_steps(i)
+            level = integer(self.codes[i])
         else:
-            node = number(self.nodes[self.places[i]])
-            steps += [("nearest level", node), ("its code", code)]
-        kept = code if self.nodes is None else node
+            level = number(self.nodes[self.places[i]])
+            steps += [("nearest level", level), ("its code", integer(self.codes[i]))]
         if self.zeros is not None:
-            kept = f"({code} − {integer(self.zeros[self.owner[i]])})"
-        steps.append((f"back: {kept} × {scale}", number(self.values[i])))
-        error = number(self.errors[i], sign=True)
+            level = f"({level} − {integer(self.zeros[self.owner[i]])})"
+        steps.append((f"back: {level} × {scale}", number(self.values[i])))
         name = "clipped: error" if self.clipped[i] else "error"
+        error = number(self.errors[i], sign=True)
         steps.append((name, f"{error} = {self.in_steps(i)}"))
         return steps
 
     def in_steps(self, i: int) -> str:
-        """The size of weight i's error in words, such as `0.06 of a step`."""
+        """The size of weight i's error in steps, such as `0.06 of a step`."""
         share = abs(self.errors[i]) / self.steps[i]
         return f"{share:.2f} of a step" if share < 1 else f"{share:.3g} steps"
 
@@ -179,22 +182,24 @@ class Ruling:
     def describe(self, i: int) -> str:
         """The row in words: the weights and their ruler, the errors, weight i."""
         levels, (low, high) = self.levels[self.owner[i]], self.half_steps
-        rulers, out = len(set(self.owner)), int(self.clipped.sum())
-        many = f"There are {rulers} rulers; that of the selected weight has"
-        w_low, w_high, first, last, e_low, e_high, half = (
-            number(x, digits=3)
-            for x in (
-                *(self.weights.min(), self.weights.max(), levels[0], levels[-1]),
-                *(self.errors.min(), self.errors.max(), max(high.max(), -low.min())),
-            )
-        )
+        count = len(set(self.owner))
+        rulers = "There is one ruler; it has"
+        if count > 1:
+            rulers = f"There are {count} rulers; that of the selected weight has"
+        out = int(self.clipped.sum())
+        clipped = "1 weight is" if out == 1 else f"{out or 'no'} weights are"
+
+        def _short(x: SupportsFloat) -> str:
+            return number(x, digits=3)
+
         return (
-            f"{len(self.weights)} weights of a row as dots, from {w_low} to {w_high}, "
-            "each joined to the nearest tick of its ruler. "
-            f"{'There is one ruler; it has' if rulers == 1 else many} {len(levels)} "
-            f"ticks from {first} to {last}. Beneath, the rounding errors as bars from "
-            f"{e_low} to {e_high}, over a band of half a step, at most {half}; "
-            f"{out or 'no'} weight{' is' if out == 1 else 's are'} clipped. On the "
+            f"{len(self.weights)} weights of a row as dots, from "
+            f"{_short(self.weights.min())} to {_short(self.weights.max())}, "
+            f"each joined to the nearest tick of its ruler. {rulers} {len(levels)} "
+            f"ticks from {_short(levels[0])} to {_short(levels[-1])}. Beneath, the "
+            f"rounding errors as bars from {_short(self.errors.min())} to "
+            f"{_short(self.errors.max())}, over a band of half a step, at most "
+            f"{_short(max(high.max(), -low.min()))}; {clipped} clipped. On the "
             f"right, weight {self.first + i} magnified: {number(self.weights[i])} is "
             f"stored as code {integer(self.codes[i])}, "
             f"the value {number(self.values[i])}."
@@ -216,20 +221,3 @@ def _ticks(grid: Grid) -> tuple[Tensor, Tensor]:
     else:
         codes = torch.arange(len(grid.levels))
     return codes, value(codes, grid).float()
-
-
-def integer(x: SupportsInt) -> str:
-    """An integer with a real minus sign, `−3`, as text and pictures print it."""
-    return f"{int(x)}".replace("-", "−")
-
-
-def number(x: SupportsFloat, *, digits: int = 5, sign: bool = False) -> str:
-    """Significant digits and a real minus sign, as text and pictures print a number.
-
-    >>> number(-0.0123456), number(0.25, digits=3, sign=True), number(0)
-    ('−0.012346', '+0.250', '0')
-    """
-    if x == 0:
-        return "0"
-    text = f"{float(x):{'+' if sign else ''}#.{digits}g}"
-    return text.rstrip(".").replace("-", "−")

@@ -6,8 +6,8 @@
     ───┼──────────────●┼───────────────┼───    0.1 lies between two numbers of fp16
 
 `BitsPicture` keeps its artists, so that a widget can flip bits quickly. What is drawn
-comes from `floats`. A dot is the number that was asked for, as a weight is elsewhere.
-Notebook 01 reads it.
+comes from `floats`. The blue dot is the number that was asked for; in other pictures it
+is a weight. Notebook 01 reads it.
 """
 
 from __future__ import annotations
@@ -44,27 +44,27 @@ def plain(x: float) -> str:
     >>> plain(-0.0999755859375), plain(65504.0), plain(2.0**-24)
     ('−0.0999755859', '65504', '5.96046448e−08')
     """
-    return {"inf": "∞", "-inf": "−∞", "nan": "NaN"}.get(
-        str(x), f"{x:.9g}".replace("-", "−")
-    )
+    special = {"inf": "∞", "-inf": "−∞", "nan": "NaN"}
+    return special.get(str(x), f"{x:.9g}".replace("-", "−"))
 
 
 def layout(
     form: Format,
 ) -> tuple[Int[np.ndarray, " bits"], Float[np.ndarray, " bits"], float]:
-    """Which field each bit is in (0, 1, 2), where its box begins, and how far the
-    boxes stand apart, in CSS pixels from the first.
+    """The field of each bit (0, 1, 2), where its box begins, and the width of a box.
+
+    Both in CSS pixels; boxes begin at 0, and there is a gap between two fields.
     """
-    owner = np.repeat(range(3), (1, form.exponent_bits, form.fraction_bits))
-    pitch = min(46.0, (BOXES[2] - 2 * GAP) / form.bits)
-    return owner, pitch * np.arange(form.bits) + GAP * owner, pitch
+    field = np.repeat(range(3), (1, form.exponent_bits, form.fraction_bits))
+    width = min(46.0, (BOXES[2] - 2 * GAP) / form.bits)
+    return field, width * np.arange(form.bits) + GAP * field, width
 
 
 class BitsPicture:
     """The picture of one pattern of a format; `update` moves it to another.
 
     form: one of `floats.FORMATS`. pattern: its bits as a whole number. asked: the
-    number that was to be stored, if it is another than what the pattern is worth.
+    number that was to be stored, where it differs from the value of the pattern.
     """
 
     @palette.style()
@@ -84,7 +84,7 @@ class BitsPicture:
     def _add_artists(self) -> None:
         write, center = self.fig.write, {"ha": "center"}
         self.fills = [artists.boxes(self.bits, palette.PAPER) for _ in COLORS]
-        self.noughts = [artists.marks(self.bits, "$0$", 9, color=c) for c in COLORS]
+        self.zeros = [artists.marks(self.bits, "$0$", 9, color=c) for c in COLORS]
         self.ones = artists.marks(self.bits, "$1$", 9, color=palette.PAPER)
         quiet = {"color": palette.MUTED, **center}
         self.places = [write(0, 32, "", **quiet) for _ in range(16)]
@@ -97,7 +97,7 @@ class BitsPicture:
         self.values = [write(0, 262, "", **center) for _ in range(3)]
         self.roles = [write(0, 281, "", **quiet) for _ in range(3)]
         self.asking = write(0, 198, "", color=palette.BLUE, **center)
-        self.fig.move(*self.fills, *self.noughts, self.ones, *self.places)
+        self.fig.move(*self.fills, *self.zeros, self.ones, *self.places)
         self.fig.move(*self.labels, *self.parts, self.note, self.heading)
         self.fig.move(self.ticks, self.asked)
         self.fig.move(*self.values, *self.roles, self.asking)
@@ -114,33 +114,32 @@ class BitsPicture:
         self.fig.alt = describe(form, pattern, asked)
 
     def _draw_boxes(self, form: Format, pattern: int, widths: tuple) -> None:
-        """A box per bit, dark where it is 1; above it what power of two it is worth."""
+        """A box for each bit, dark where it is 1, with its place value above it."""
         ones = np.array([bit == "1" for bit in f"{pattern:0{form.bits}b}"])
-        owner, left, pitch = layout(form)
-        self.centers = left + pitch / 2
-        for kind, fill in enumerate(self.fills):
-            mine = owner == kind
-            artists.fill(fill, left[mine], left[mine] + pitch - 2, 0, BOXES[3])
-            fill.set_facecolor(np.where(ones[mine], COLORS[kind], PALE[kind]))
-            at = self.centers[mine & ~ones] - 1
-            self.noughts[kind].set_data(at, np.full(len(at), BOXES[3] / 2))
-        self.ones.set_data(
-            self.centers[ones] - 1, np.full(int(ones.sum()), BOXES[3] / 2)
-        )
-        self._name_places(form, pitch, widths)
+        field, left, width = layout(form)
+        self.centers = left + width / 2
+        for kind, boxes in enumerate(self.fills):
+            mine = field == kind
+            artists.fill(boxes, left[mine], left[mine] + width - 2, 0, BOXES[3])
+            boxes.set_facecolor(np.where(ones[mine], COLORS[kind], PALE[kind]))
+            x = self.centers[mine & ~ones] - 1
+            self.zeros[kind].set_data(x, np.full(len(x), BOXES[3] / 2))
+        x = self.centers[ones] - 1
+        self.ones.set_data(x, np.full(len(x), BOXES[3] / 2))
+        self._name_places(form, width, widths)
 
-    def _name_places(self, form: Format, pitch: float, widths: tuple) -> None:
-        """The power of two that a bit is worth: of all bits, or where there is room."""
-        worth = powers(form)
-        named = range(form.bits) if pitch > 34 else sorted(_ends(widths))
+    def _name_places(self, form: Format, width: float, widths: tuple) -> None:
+        """Place values: of all bits, or of the ends of fields where boxes are small."""
+        values = place_values(form)
+        named = range(form.bits) if width > 34 else sorted(_ends(widths))
         for text in self.places:
             text.set_visible(False)
         for text, i in zip(self.places, named, strict=False):
             x = (BOXES[0] + self.centers[i]) / SIZE[0]
-            text.set(x=x, text=worth[i], visible=True)
+            text.set(x=x, text=values[i], visible=True)
 
     def _draw_labels(self, form: Format, pattern: int, widths: tuple) -> None:
-        """Each field's name and whole number, beneath its boxes."""
+        """Each field's name and its bits as a whole number, below its boxes."""
         field, ends = form.fields(pattern), np.cumsum(widths)
         names = "sign", "exponent", "fraction" if form.exponent_bits else "rest"
         numbers = field.sign, field.exponent, field.fraction
@@ -155,15 +154,16 @@ class BitsPicture:
         """The arithmetic, each factor in the colour of its field."""
         joint = " × " if form.exponent_bits else " + "
         colors = COLORS if form.exponent_bits else (COLORS[0], COLORS[2])
-        said: list[tuple[str, str]] = []
+        words: list[tuple[str, str]] = []
         for i, factor in enumerate(form.spell(pattern).split(joint, 2)):
-            said += [(joint, palette.INK)] * (i > 0) + [(factor, colors[i])]
-        said.append((f" = {plain(form.decode(pattern))}", palette.INK))
+            if i > 0:
+                words.append((joint, palette.INK))
+            words.append((factor, colors[i]))
+        words.append((f" = {plain(form.decode(pattern))}", palette.INK))
+        words += [("", palette.INK)] * (len(self.parts) - len(words))
         self.note.set_text(NOTES[form.fields(pattern).kind])
         x, renderer = float(BOXES[0]), self.fig.canvas.get_renderer()
-        for part, (text, color) in zip(
-            self.parts, said + [("", palette.INK)] * (6 - len(said)), strict=True
-        ):
+        for part, (text, color) in zip(self.parts, words, strict=True):
             part.set(x=x / SIZE[0], text=text, color=color)
             x += part.get_window_extent(renderer).width * SIZE[0] / self.fig.bbox.width
 
@@ -186,33 +186,38 @@ class BitsPicture:
         self._draw_asked(near, value, asked)
 
     def _draw_asked(self, near: tuple, value: float, asked: float | None) -> None:
-        """A dot where the number that was asked for lies, if it lies in view."""
+        """A dot where the number that was asked for lies, if there is one."""
         seen = asked is not None and isfinite(value) and isfinite(asked)
         self.asked.set_visible(seen)
         self.asking.set_visible(seen)
         if seen:
             x = _between(*near, value, asked)
-            arrow = "← " * (x < 0) + f"asked: {plain(asked)}" + " →" * (x > 1)
+            text = f"asked: {plain(asked)}"
+            text = f"← {text}" if x < 0 else f"{text} →" if x > 1 else text
             x = float(np.clip(x, 0, 1))
             self.asked.set_data([x], [0])
-            self.asking.set(x=(LINE[0] + LINE[2] * x) / SIZE[0], text=arrow)
+            self.asking.set(x=(LINE[0] + LINE[2] * x) / SIZE[0], text=text)
 
 
 def describe(form: Format, pattern: int, asked: float | None = None) -> str:
     """The bits of a pattern in words: fields, arithmetic, neighbours."""
     field, value = form.fields(pattern), form.decode(pattern)
-    said, cut = f"{pattern:0{form.bits}b}", 1 + form.exponent_bits
-    name = "fraction" if form.exponent_bits else "rest"
-    words = f"The {form.bits} bits of a number in {form.name}: sign {said[0]}, "
+    digits = f"{pattern:0{form.bits}b}"
+    fraction = 1 + form.exponent_bits  # where it begins
+    words = f"The {form.bits} bits of a number in {form.name}: sign {digits[0]}, "
     if form.exponent_bits:
-        words += f"exponent {said[1:cut]} = {field.exponent}, "
-    words += f"{name} {said[cut:]} = {field.fraction}. "
+        words += f"exponent {digits[1:fraction]} = {field.exponent}, fraction "
+    else:
+        words += "rest "
+    words += f"{digits[fraction:]} = {field.fraction}. "
     words += f"It is worth {form.spell(pattern)} = {plain(value)}"
     if isfinite(value):
-        ends = form.neighbours(pattern)
-        low, high = ("the format's end" if x is None else plain(x) for x in ends)
-        words += f", {'a subnormal ' * (field.kind == 'subnormal')}between {low} and "
-        words += high
+        low, high = (
+            "the format's end" if neighbour is None else plain(neighbour)
+            for neighbour in form.neighbours(pattern)
+        )
+        words += ", a subnormal " if field.kind == "subnormal" else ", "
+        words += f"between {low} and {high}"
     if asked is not None and asked != value:
         words += f"; asked for was {plain(asked)}"
     return words + "."
@@ -224,15 +229,23 @@ def bits(name: str, x: float) -> Picture:
     return BitsPicture(form, form.encode(x), x).fig
 
 
-def powers(form: Format) -> list[str]:
-    """What each bit is worth: a power of two in the exponent, and in the fraction."""
-    last = -1 if isinstance(form, FloatFormat) else form.fraction_bits - 1
-    raised = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+def place_values(form: Format) -> list[str]:
+    """What each bit is worth, from the left: the sign nothing, others a power of two.
+
+    >>> place_values(FORMATS["fp4 e2m1"])
+    ['', '2¹', '2⁰', '2⁻¹']
+    """
     exponents = range(form.exponent_bits - 1, -1, -1)
-    fractions = range(last, last - form.fraction_bits, -1)
-    first = "" if isinstance(form, FloatFormat) else f"−2{last + 1}"
-    first = first[:2] + first[2:].translate(raised)
-    return [first, *(f"2{str(k).translate(raised)}" for k in (*exponents, *fractions))]
+    if isinstance(form, FloatFormat):
+        sign, fractions = "", range(-1, -1 - form.fraction_bits, -1)
+    else:  # an integer, in two's complement
+        sign = f"−{_power(form.fraction_bits)}"
+        fractions = range(form.fraction_bits - 1, -1, -1)
+    return [sign, *map(_power, exponents), *map(_power, fractions)]
+
+
+def _power(k: int) -> str:
+    return "2" + str(k).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def _ends(widths: tuple) -> set[int]:
@@ -242,7 +255,10 @@ def _ends(widths: tuple) -> set[int]:
 
 
 def _between(below: float | None, above: float | None, value: float, x: float) -> float:
-    """The place of x on a line with the neighbours at 0.12 and 0.88."""
+    """The place of x on a line that has the neighbours at 0.12 and 0.88.
+
+    A neighbour that does not exist is taken to be as far away as the other.
+    """
     steps = [abs(n - value) for n in (below, above) if n is not None and not isinf(n)]
     step = max(steps, default=1.0)
     low = value - step if below is None or isinf(below) else below

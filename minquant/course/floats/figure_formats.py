@@ -1,9 +1,9 @@
 """Where the numbers of a format lie, and what a model weighs in it.
 
     number_line    every number of some formats as a tick: dense near 0, sparse far out
-    spacing        how far apart neighbours are, at every size: a staircase
+    spacing        how far apart neighbours are, by size: a staircase
     reach          which powers of two weights need, and which a format has
-    weighs         bytes of models of so many parameters, in formats of so many bits
+    weighs         how many bytes models have, by parameters and bits
 
 A floating-point format spends its patterns evenly over the *powers of two*: between 1
 and 2 lie as many numbers as between 1000 and 2000. An integer spends them evenly over
@@ -21,14 +21,14 @@ from matplotlib.axes import Axes
 
 from minquant.course.drawing import artists, palette
 from minquant.course.drawing.figures import WIDTH, Picture, plot
+from minquant.course.drawing.numbers import readable_bytes
 from minquant.course.floats.figure_bits import plain
 from minquant.numerics.floats import FORMATS
 
-ROW = 46  # CSS pixels of one format's strip
-TALL = 76  # and of one model
+ROW = 46  # CSS pixels: the strip of a format
+TALL = 76  # and the strip of a model
 NAMES = "int8", "fp4 e2m1", "fp8 e5m2", "fp8 e4m3", "bf16", "fp16"
-_READ = palette.BLUE, palette.VERMILION, palette.INK, palette.VIOLET
-GIGA, MEGA = 1e9, 1e6  # decimal, as memory cards are sold
+COLORS = palette.BLUE, palette.VERMILION, palette.INK, palette.VIOLET
 
 
 @palette.style()
@@ -71,8 +71,10 @@ def number_line(
 
 @palette.style()
 def spacing(names: Sequence[str] = ("fp4 e2m1", "fp8 e4m3", "bf16", "fp16")) -> Picture:
-    """The distance to the next number above x, for x from 2^-16 to 2^17, both in
-    powers of two. A flat piece is where the format has subnormals, or is an integer.
+    """The distance to the next number above x, for x from 2^-16 to 2^17.
+
+    Both axes are in powers of two. A piece is flat where the format has subnormals, or
+    is an integer.
     """
     fig, ax = plot(
         "size of a number",
@@ -89,29 +91,29 @@ def spacing(names: Sequence[str] = ("fp4 e2m1", "fp8 e4m3", "bf16", "fp16")) -> 
         axis.set_ticks(list(powers), [f"$2^{{{k}}}$" for k in powers])
     ax.grid(color=palette.HAIRLINE)
     stairs = {name: _gaps(name, *ends) for name in names}
-    said = []
+    at_one = []
     for (name, (x, gap)), color in zip(stairs.items(), palette.SERIES, strict=False):
         ax.step(x, gap, where="post", color=color, lw=2)
         if x[-1] < ends[1]:
             ax.plot(x[-1], gap[-1], "o", color=color, ms=6)
         _name_end(ax, name, stairs, color)
-        said.append(f"{name} 2^{int(_at(stairs[name], 0))}")
+        at_one.append(f"{name} 2^{int(_at(stairs[name], 0))}")
     fig.alt = (
         "Distance between neighbouring numbers against their size, both in powers of "
-        f"two: staircases. Just above 1 it is {', '.join(said)}. A staircase ends at "
+        f"two: staircases. Just above 1 it is {', '.join(at_one)}. A staircase ends at "
         "the largest number and is flat among the subnormals."
     )
     return fig
 
 
 def _gaps(name: str, low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
-    """Stairs: log2 of a number, and of the distance to the next one above it."""
+    """Stairs: log2 of numbers, and log2 of the distance to the next one above each."""
     form = FORMATS[name]
     powers = [p for p in range(low, high) if 2.0**p <= form.largest]
     pairs = []
     for p in powers:
-        at = form.encode(2.0**p)
-        value, above = form.decode(at), form.neighbours(at)[1]
+        pattern = form.encode(2.0**p)
+        value, above = form.decode(pattern), form.neighbours(pattern)[1]
         if value <= 2.0**p and above is not None and np.isfinite(above):
             pairs.append((p, np.log2(above - value)))
     pairs.append((np.log2(min(form.largest, 2.0**high)), pairs[-1][1]))
@@ -125,7 +127,7 @@ def _at(stair: tuple[np.ndarray, np.ndarray], x: float) -> float:
 
 
 def _name_end(ax: Axes, name: str, stairs: dict, color: str) -> None:
-    """The name at the end of its stairs: above them where no others are, else below."""
+    """The name at the end of its stairs: above them if they are highest, else below."""
     x, y = (numbers[-1] for numbers in stairs[name])
     others = [_at(s, x) for n, s in stairs.items() if n != name and s[0][-1] >= x]
     looks = {"color": color, "weight": "bold", "clip_on": False}
@@ -137,17 +139,18 @@ def _name_end(ax: Axes, name: str, stairs: dict, color: str) -> None:
 
 @palette.style()
 def reach(weights: Float[np.ndarray, " n"], names: Sequence[str] = NAMES) -> Picture:
-    """Which powers of two the sizes of weights lie in, and what each format has there.
+    """How large weights are, in powers of two, and which sizes each format has.
 
-    Beneath the weights a bar for each format, from its smallest to its largest number,
+    Below the weights a bar for each format, from its smallest to its largest number,
     pale where it is subnormal; beside it the share of weights that it makes 0.
     """
     sizes = np.abs(weights[weights != 0])
     ends, left, wide = (-26, 18), 110, WIDTH - 110 - 170
     fig = Picture(WIDTH, 190 + 32 * len(names) + 52)
     top = fig.axes_at(left, 30, wide, 130, xlim=ends, xticks=[])
-    top.hist(np.log2(sizes), bins=range(ends[0], ends[1] + 1), color=palette.BLUE,
-             weights=np.full(len(sizes), 100 / len(weights)), rwidth=0.9)  # fmt: skip
+    percent = np.full(len(sizes), 100 / len(weights))  # that each weight is of all
+    bins = range(ends[0], ends[1] + 1)
+    top.hist(np.log2(sizes), bins, weights=percent, color=palette.BLUE, rwidth=0.9)
     top.set_ylabel("weights (%)")
     fig.write(left, 12, "the sizes of the weights", weight="bold")
     fig.write(left, 180, "the sizes that a format has; light: subnormal", weight="bold")
@@ -156,29 +159,28 @@ def reach(weights: Float[np.ndarray, " n"], names: Sequence[str] = NAMES) -> Pic
     ax.set(ylim=(len(names), 0), xlabel="size of a number")
     ax.set_xticks(range(-24, 17, 4), [f"$2^{{{k}}}$" for k in range(-24, 17, 4)])
     ax.spines["left"].set_visible(False)
-    said = []
+    zeros = []
     for i, name in enumerate(names):
         lost = _draw_reach(ax, i + 0.5, name, weights)
         fig.write(left - 10, 194 + 32 * (i + 0.5), name, ha="right")
         fig.write(WIDTH - 160, 194 + 32 * (i + 0.5), f"{lost:.1%} of the weights")
-        said.append(f"{name} {lost:.1%}")
+        zeros.append(f"{name} {lost:.1%}")
     middle = [f"2^{np.log2(q):.0f}" for q in np.quantile(sizes, [0.05, 0.95])]
     fig.alt = (
         f"The sizes of weights, nine in ten of them from {' to '.join(middle)}, above "
         "the sizes that each format has. With no scale, so many weights become 0: "
-        f"{', '.join(said)}."
+        f"{', '.join(zeros)}."
     )
     return fig
 
 
 def _draw_reach(ax: Axes, y: float, name: str, weights: np.ndarray) -> float:
-    """The bar of one format; returns the share of weights that it rounds to 0."""
+    """Draw the bar of a format; returns the share of weights that it rounds to 0."""
     above = FORMATS[name].values()
     above = above[above > 0]
     normal = getattr(FORMATS[name], "smallest_normal", above[0])
-    for low, high, color in (
-        (above[0], normal, palette.SKY), (normal, above[-1], palette.INK)
-    ):  # fmt: skip
+    parts = (above[0], normal, palette.SKY), (normal, above[-1], palette.INK)
+    for low, high, color in parts:
         ax.plot(np.log2([low, high]), [y, y], color=color, lw=9, solid_capstyle="butt")
     return float((np.abs(weights) <= above[0] / 2).mean())
 
@@ -195,13 +197,16 @@ def weighs(
     limits: name of a card to its bytes of memory, drawn as vertical lines.
     """
     limits = limits or {}
-    weights = {m: {f: n * b / 8 for f, b in bits.items()} for m, n in models.items()}
+    weights = {
+        model: {name: n * width / 8 for name, width in bits.items()}
+        for model, n in models.items()
+    }
     every = [w for row in weights.values() for w in row.values()] + [*limits.values()]
     fig = Picture(WIDTH, 34 + TALL * len(models) + 50)
     ax = fig.axes_at(150, 30, WIDTH - 180, TALL * len(models), yticks=[], xscale="log")
     ax.set(xlim=(min(every) / 2.4, max(every) * 2.2), ylim=(len(models), 0))
     ax.spines["left"].set_visible(False)
-    ax.xaxis.set_major_formatter(lambda x, _: size(x))
+    ax.xaxis.set_major_formatter(lambda x, _: readable_bytes(x, zeros=False))
     ax.minorticks_off()
     ax.set_xlabel("size of the weights")
     for name, limit in limits.items():
@@ -217,32 +222,23 @@ def weighs(
 
 
 def _draw_weights(ax: Axes, y: float, row: Mapping[str, float]) -> None:
-    """A dot per format; its name and size by turns above and below it."""
+    """A dot for each format; its name and size alternate above and below the dots."""
     box = {"facecolor": palette.PAPER, "edgecolor": "none", "pad": 1}
     for i, (name, weight) in enumerate(row.items()):
-        color = _READ[i % len(_READ)]
+        color = COLORS[i % len(COLORS)]
         ax.plot(weight, y, "o", color=color, ms=8)
         side, va = ((-0.14, "bottom"), (0.14, "top"))[i % 2]
-        said = f"{name}: {size(weight)}"
-        ax.text(weight, y + side, said, color=color, ha="center", va=va, bbox=box)
+        text = f"{name}: {readable_bytes(weight, zeros=False)}"
+        ax.text(weight, y + side, text, color=color, ha="center", va=va, bbox=box)
 
 
 def _weights_in_words(weights: Mapping, limits: Mapping[str, float]) -> str:
-    rows = (
-        f"{model}: {', '.join(f'{name} {size(w)}' for name, w in row.items())}"
-        for model, row in weights.items()
+    rows = []
+    for model, row in weights.items():
+        sizes = [f"{name} {readable_bytes(w, zeros=False)}" for name, w in row.items()]
+        rows.append(f"{model}: {', '.join(sizes)}")
+    cards = "".join(
+        f" A line at {readable_bytes(limit, zeros=False)}: {name}."
+        for name, limit in limits.items()
     )
-    cards = "".join(f" A line at {size(w)}: {name}." for name, w in limits.items())
     return f"What models weigh by format. {'; '.join(rows)}.{cards}"
-
-
-def size(n: float) -> str:
-    """Bytes in words, with three digits.
-
-    >>> size(13.5e9), size(482e6), size(7000)
-    ('13.5 GB', '482 MB', '7 kB')
-    """
-    for unit, name in ((GIGA, "GB"), (MEGA, "MB"), (1e3, "kB")):
-        if n >= unit:
-            return f"{n / unit:.3g} {name}" if n < 1000 * unit else f"{n / unit:.0f} GB"
-    return f"{n:.0f} bytes"

@@ -3,15 +3,16 @@
     bits()                       # the last line of a cell
     bits("fp8 e4m3", 0.3)        # another format and number to start with
 
-A menu of formats, a box for a number, and a button for every bit. The three hold one
-state: typing rounds the number to the format, flipping a bit makes another number, a
-new format rounds again what was asked for. All arithmetic is that of `floats`; this
-module wires the controls together. Notebook 01 shows it.
+A menu of formats, a box for a number, and a button for every bit share one state:
+typing rounds the number to the format, flipping a bit makes another number, a new
+format rounds again what was asked for. All arithmetic is that of `floats`; this module
+connects the controls. Notebook 01 shows it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import isinf, isnan
 
 import ipywidgets as ipw
 
@@ -21,11 +22,12 @@ from minquant.course.floats.figure_bits import (
     GAP,
     BitsPicture,
     layout,
+    place_values,
     plain,
-    powers,
 )
 from minquant.course.live.controls import LABEL_WIDTH, Control
 from minquant.course.live.dashboard import Dashboard, Frame
+from minquant.course.live.markup import paragraph
 from minquant.numerics.floats import FORMATS, FloatFormat, Format
 
 NAMES = "sign", "exponent", "fraction"
@@ -50,7 +52,7 @@ def bits(name: str = "fp16", x: float = 0.1) -> Dashboard:
 
 
 class BitBoard(Control):
-    """Format, number and bits, held together; the value is a `State`."""
+    """Format, number and bits in one control; its value is a `State`."""
 
     def __init__(self, name: str, x: float) -> None:
         self.trouble, self.asked = "", x
@@ -71,12 +73,10 @@ class BitBoard(Control):
         box = ipw.VBox([ipw.HBox([self.menu, self.text]), row, ipw.HTML(_css())])
         super().__init__("number", box, self.menu, self.text, *self.buttons)
         self._show()
-        for part, reaction in (
-            (self.menu, self._choose),
-            (self.text, self._type),
-            *((button, self._flip) for button in self.buttons),
-        ):
-            part.observe(reaction, names="value")
+        self.menu.observe(self._choose, names="value")
+        self.text.observe(self._type, names="value")
+        for button in self.buttons:
+            button.observe(self._flip, names="value")
 
     @property
     def value(self) -> State:
@@ -91,7 +91,7 @@ class BitBoard(Control):
 
     @property
     def spoken(self) -> str:
-        """The format, and the number that was asked for or flipped together."""
+        """The number that the bits stand for, and the format."""
         return f"{plain(FORMATS[self.name].decode(self.pattern))} in {self.name}"
 
     def watch(self, callback: Callable[[object], None]) -> None:
@@ -99,7 +99,7 @@ class BitBoard(Control):
         self._callbacks.append(callback)
 
     def _choose(self, change: object) -> None:
-        """Another format: round what was asked for, or the number as it stands."""
+        """Another format: round what was asked for, or the present number."""
         if self._busy:
             return
         if self.asked is None:
@@ -115,7 +115,7 @@ class BitBoard(Control):
         try:
             self.asked = float(typed)
         except ValueError:
-            self._say(
+            self._report(
                 f"number is {typed!r}; type one such as 0.1, -3, 1e-7, inf or nan"
             )
         else:
@@ -125,20 +125,20 @@ class BitBoard(Control):
         try:
             self.pattern = FORMATS[self.name].encode(self.asked)
         except ValueError as error:  # this format has no NaN
-            self._say(str(error))
+            self._report(str(error))
         else:
-            self._say("")
+            self._report("")
 
     def _flip(self, change: object) -> None:
-        """A bit was flipped: nothing is asked for but what the bits say."""
+        """A bit was flipped: the bits are the number, and no other is asked for."""
         if self._busy:
             return
-        said = "".join(str(int(b.value)) for b in self.buttons)
-        self.pattern = int(said[: FORMATS[self.name].bits], 2)
+        digits = "".join(str(int(button.value)) for button in self.buttons)
+        self.pattern = int(digits[: FORMATS[self.name].bits], 2)
         self.asked = None
-        self._say("")
+        self._report("")
 
-    def _say(self, trouble: str) -> None:
+    def _report(self, trouble: str) -> None:
         self.trouble = trouble
         if not trouble:
             self._show()
@@ -146,7 +146,7 @@ class BitBoard(Control):
             callback(None)
 
     def _show(self) -> None:
-        """Let every part say the same."""
+        """Make every part show the present state."""
         form, self._busy = FORMATS[self.name], True
         value = form.decode(self.pattern) if self.asked is None else self.asked
         try:
@@ -156,24 +156,25 @@ class BitBoard(Control):
             self._busy = False
 
     def _arrange(self, form: Format) -> None:
-        """A button for each bit, beneath one another with the boxes of the picture."""
-        owner, _, pitch = layout(form)
-        worth, said = powers(form), f"{self.pattern:0{form.bits}b}"
+        """A button for each bit, below the boxes of the picture."""
+        fields, _, width = layout(form)
+        values, digits = place_values(form), f"{self.pattern:0{form.bits}b}"
         for i, button in enumerate(self.buttons):
-            seen = i < form.bits
-            button.layout.display = None if seen else "none"
-            if seen:
-                field = NAMES[owner[i]]
-                first = i > 0 and owner[i] != owner[i - 1]
-                skipped = int(owner[i] - owner[i - 1]) if first else 0
-                button.layout.width = f"{pitch - 2:.1f}px"
-                button.layout.margin = f"0 2px 0 {GAP * skipped}px"
-                button.value, button.description = said[i] == "1", said[i]
-                button.tooltip = f"{field} bit {worth[i]}".strip()
-                for other in NAMES:
-                    (button.add_class if other == field else button.remove_class)(
-                        f"minquant-{other}"
-                    )
+            if i >= form.bits:
+                button.layout.display = "none"
+                continue
+            skipped = 0 if i == 0 else int(fields[i] - fields[i - 1])  # gaps before it
+            button.layout.display = None
+            button.layout.width = f"{width - 2:.1f}px"
+            button.layout.margin = f"0 2px 0 {GAP * skipped}px"
+            button.value, button.description = digits[i] == "1", digits[i]
+            name = NAMES[fields[i]]
+            button.tooltip = f"{name} bit {values[i]}".strip()
+            for other in NAMES:
+                if other == name:
+                    button.add_class(f"minquant-{other}")
+                else:
+                    button.remove_class(f"minquant-{other}")
 
 
 def _css() -> str:
@@ -190,17 +191,17 @@ def _css() -> str:
 def _words(form: Format, pattern: int, asked: float | None) -> str:
     """What became of the number, in a sentence."""
     value = form.decode(pattern)
-    said = f"<b>{plain(value)}</b> in {form.name}"
-    if asked is not None and asked == asked:
+    words = f"<b>{plain(value)}</b> in {form.name}"
+    if asked is not None and not isnan(asked):
         error = value - asked
         if error == 0 or value == asked:
-            said += ": exactly what was asked for"
-        elif abs(error) == float("inf"):
-            said += f": {plain(asked)} is beyond the largest, {plain(form.largest)}"
+            words += ": exactly what was asked for"
+        elif isinf(error):
+            words += f": {plain(asked)} is beyond the largest, {plain(form.largest)}"
         else:
-            said += f": off by {plain(error)}"
-            said += f", {abs(error / asked):.2%} of the number" if asked else ""
-    return f'<p style="margin:0 0 6px">{said}.</p>'
+            words += f": off by {plain(error)}"
+            words += f", {abs(error / asked):.2%} of the number" if asked else ""
+    return paragraph(f"{words}.")
 
 
 def _facts(name: str) -> str:

@@ -1,12 +1,12 @@
 """Two weights and their error: a valley, its ticks, and two ways to round into it.
 
     w1 │ ·   ·╱╱·          each dot is a pair of ticks, each line a height of the error
-       │ ·  ╱×╱ ·          over both weights. Inputs that go together make a long
-       │ · ╱╱· ■·          valley: what one weight loses, the other can make up for.
+       │ ·  ╱×╱ ·          over both weights. Inputs that vary together make a long
+       │ · ╱╱· ■·          valley: one weight can make up for the error of the other.
        └────────── w0      RTN (■) goes to the nearest dot. GPTQ rounds w0, moves w1 to
                            the lowest point that is left (the arrow), then rounds it (★)
 
-Lesson 06 reads it: the one-weight step of `obs` is the walk along the line.
+Lesson 06 reads it: `obs_step` rounds one weight and moves the other along the line.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from torch import Tensor
 
 from minquant.course.drawing import palette
 from minquant.course.drawing.figures import Picture
-from minquant.course.drawing.ruling import number
+from minquant.course.drawing.numbers import number
 from minquant.methods.gptq_derivation import obs_step
 
 SIZE = (900, 430)
 PLACE = (70, 44, 470, 330)
-SHARES = (0.1, 0.3, 1.0, 2.0, 4.0, 8.0)  # heights of the lines, RTN's error being 1
+SHARES = (0.1, 0.3, 1.0, 2.0, 4.0, 8.0)  # heights of the lines; RTN's error is 1
 
 
 class Walk(NamedTuple):
-    """Where two weights go: as they were, and by each way. Errors are ‖X δᵀ‖²."""
+    """Two weights before rounding and after it, in two ways. Errors are ‖X δᵀ‖²."""
 
     was: tuple[float, float]
     nearest: tuple[float, float]  # RTN
@@ -41,7 +41,7 @@ class Walk(NamedTuple):
 
     @staticmethod
     def of(w: Float[Tensor, " two"], H: Float[Tensor, "two two"], step: float) -> Walk:
-        """Both ways from weights w (2,), with ticks every `step`; H (2, 2)."""
+        """Round weights w (2,) to ticks every `step` in both ways; H is (2, 2)."""
         w, H = w.double(), H.double()
         nearest = (w / step).round() * step
         moved, _ = obs_step(w, H.inverse(), 0, nearest[0].item())
@@ -55,7 +55,7 @@ class Walk(NamedTuple):
 def valley(
     w: Float[Tensor, " two"], H: Float[Tensor, "two two"], step: float
 ) -> Picture:
-    """The picture for weights w (2,), with ticks every `step`; H (2, 2).
+    """The picture for weights w (2,), with ticks every `step`; H is (2, 2).
 
     Raises ValueError if RTN has no error to compare with.
     """
@@ -71,10 +71,10 @@ def valley(
     ax.set(xlim=(middle[0] - wide, middle[0] + wide), xlabel="weight 0")
     ax.set(ylim=(middle[1] - tall, middle[1] + tall), ylabel="weight 1")
     _draw_heights(ax, walk, H.double().numpy())
-    for points_at, ends in ((ax.get_xlim(), "x"), (ax.get_ylim(), "y")):
-        first, last = np.ceil(points_at[0] / step), np.floor(points_at[1] / step)
-        ticks = step * np.arange(first, last + 1)
-        getattr(ax, f"set_{ends}ticks")(ticks, [number(t, digits=2) for t in ticks])
+    for axis in (ax.xaxis, ax.yaxis):
+        low, high = axis.get_view_interval()
+        ticks = step * np.arange(np.ceil(low / step), np.floor(high / step) + 1)
+        axis.set_ticks(ticks, [number(tick, digits=2) for tick in ticks])
     lattice = np.array(np.meshgrid(ax.get_xticks(), ax.get_yticks())).reshape(2, -1)
     ax.plot(*lattice, "o", ms=5, color=palette.MUTED)
     _draw_walk(ax, walk)
@@ -120,18 +120,18 @@ def _write_key(fig: Picture, walk: Walk) -> None:
         y = 92 + 66 * i
         fig.write(left, y, sign, color=color)
         fig.write(left + 22, y, words)
-        said = f"error {error / walk.nearest_error:.0%} of RTN's" if i else "no error"
-        fig.write(left + 22, y + 21, said, color=palette.MUTED)
+        note = f"error {error / walk.nearest_error:.0%} of RTN's" if i else "no error"
+        fig.write(left + 22, y + 21, note, color=palette.MUTED)
 
 
 def _describe(walk: Walk) -> str:
     was, nearest, moved, ours = (
         f"({number(x, digits=3)}, {number(y, digits=3)})" for x, y in walk[:4]
     )
-    a, b = walk.moved_error / walk.nearest_error, walk.error / walk.nearest_error
     return (
         f"Two weights were {was}. Rounding each to nearest goes to {nearest}. If "
         f"weight 0 is rounded and weight 1 moved to where the error is least, they are "
-        f"{moved} with {a:.0%} of that error; weight 1 then rounded: {ours}, with "
-        f"{b:.0%}."
+        f"{moved} with {walk.moved_error / walk.nearest_error:.0%} of that error; "
+        f"weight 1 then rounded: {ours}, with "
+        f"{walk.error / walk.nearest_error:.0%}."
     )

@@ -1,11 +1,11 @@
-"""The widget of GPTQ: step from column to column, and watch errors go to the right.
+"""The widget of GPTQ: step from column to column, and see errors move to the right.
 
     pushes(W, H)            # a weight matrix (out, in) and its H: the last line
 
 The reader moves the turn, the row, the bits, the damping and the order of the columns.
-What each weight becomes, what it pushes and what the layer's error then is are read
-from `quantize_gptq`'s own result (`pushing`); each way to quantize is computed when
-first asked for, and remembered. Lesson 06 shows it.
+What each weight becomes, what it pushes, and the layer's error are read from the
+result of `quantize_gptq` (`pushing`). Each way to quantize is computed when it is first
+asked for, and remembered. Lesson 06 shows it.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from functools import lru_cache
 from jaxtyping import Float
 from torch import Tensor
 
-from minquant.course.drawing.ruling import number
+from minquant.course.drawing.numbers import number
 from minquant.course.gptq.figure_pushes import PUSH, ROW, WINDOW, PushesPicture
 from minquant.course.gptq.pushing import Pushing
 from minquant.course.live.controls import choice, integer, switch
 from minquant.course.live.dashboard import Dashboard, Frame, Spot
+from minquant.course.live.markup import paragraph, steps_table
 from minquant.numerics.grids import zero_point
 
 DAMPINGS = {"0.1 %": 0.001, "1 %": 0.01, "10 %": 0.1, "100 %": 1.0}
@@ -37,8 +38,9 @@ def pushes(
 ) -> Dashboard:
     """The widget on one matrix, given H = XᵀX (in, in) of its inputs.
 
-    Zero-point rulers, one for each row. The other arguments are first values; damping
-    is one of DAMPINGS. Raises ValueError if it is not, or H does not fit W.
+    Zero-point rulers, one for each row. The other arguments are first values.
+
+    Raises ValueError if damping is not one of DAMPINGS, or H does not fit W.
     """
     if damping not in DAMPINGS.values():
         raise ValueError(
@@ -49,17 +51,17 @@ def pushes(
     out, width = W.shape
 
     @lru_cache(maxsize=16)
-    def _of(bits: int, damping: float, act_order: bool) -> Pushing:
+    def _pushing(bits: int, damping: float, act_order: bool) -> Pushing:
         grid = zero_point(bits)
         return Pushing.of(W, H, grid, damping=damping, act_order=act_order)
 
-    picture = PushesPicture(_of(bits, damping, act_order), row, turn)
+    picture = PushesPicture(_pushing(bits, damping, act_order), row, turn)
 
     def _draw(turn: int, row: int, bits: int, damping: float, act_order: bool) -> Frame:
-        pushing = _of(bits, damping, act_order)
+        pushing = _pushing(bits, damping, act_order)
         picture.update(pushing, row, turn)
-        words = f'<p style="margin:0 0 6px">{pushing.describe(row, turn)}</p>'
-        details = _table(pushing.arithmetic(row, turn))
+        words = paragraph(pushing.describe(row, turn))
+        details = steps_table(pushing.arithmetic(row, turn), gap=10)
         return Frame(picture.fig, words, details, _spots(pushing, row, turn))
 
     return Dashboard(
@@ -74,16 +76,8 @@ def pushes(
     )
 
 
-def _table(steps: list[tuple[str, str]]) -> str:
-    """The arithmetic as a table: what is done above what comes out."""
-    cell = "padding:2px 10px 2px 0;text-align:left;font-weight"
-    done = "".join(f'<th scope="col" style="{cell}:normal">{d}</th>' for d, _ in steps)
-    gives = "".join(f'<td style="{cell}:bold">{result}</td>' for _, result in steps)
-    return f'<table style="margin:0"><tr>{done}</tr><tr>{gives}</tr></table>'
-
-
 def _spots(pushing: Pushing, row: int, turn: int) -> list[Spot]:
-    """Under the pointer: what each column was, is, and is moved by now."""
+    """Texts under the pointer: what each column was and is, and its last move."""
     width = pushing.W.shape[1]
     first = max(0, min(turn - WINDOW // 4, width - WINDOW))
     count = min(WINDOW, width)

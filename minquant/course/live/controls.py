@@ -1,4 +1,4 @@
-"""Controls that have a name: boxes with sliders, menus, switches, rows of buttons.
+"""Controls that have a name: number boxes with sliders, menus, switches.
 
 A slider of ipywidgets has no name that a screen reader could speak (its label belongs
 to nothing). So each slider here is the second half of a number box whose label is
@@ -24,7 +24,7 @@ class Control:
     """Something the reader sets: a box to show, and a value to read, set and watch.
 
     label: what is written beside it. box: the ipywidget to display.
-    parts: the widgets that hold the value; several of them make it a tuple.
+    parts: the widgets that take the reader's input; the first holds the value.
     """
 
     def __init__(self, label: str, box: ipw.Widget, *parts: ipw.Widget) -> None:
@@ -32,16 +32,12 @@ class Control:
 
     @property
     def value(self) -> object:
-        """The value, or a tuple of values where the control has several parts."""
-        values = tuple(part.value for part in self.parts)
-        return values if len(values) > 1 else values[0]
+        """The value."""
+        return self.parts[0].value
 
     @value.setter
     def value(self, value: object) -> None:
-        """Set the value, or all parts of it."""
-        values = value if len(self.parts) > 1 else (value,)
-        for part, one in zip(self.parts, values, strict=True):
-            part.value = one
+        self.parts[0].value = value
 
     @property
     def spoken(self) -> str:
@@ -50,13 +46,12 @@ class Control:
         if isinstance(part, ipw.Dropdown):
             return str(part.label)
         if isinstance(part.value, bool):
-            return " ".join("on" if one.value else "off" for one in self.parts)
+            return "on" if part.value else "off"
         return str(part.value)
 
     def watch(self, callback: Callable[[object], None]) -> None:
         """Call back with every change of the value."""
-        for part in self.parts:
-            part.observe(callback, names="value")
+        self.parts[0].observe(callback, names="value")
 
     def enable(self, on: bool) -> None:
         """Grey the control out, or bring it back."""
@@ -72,12 +67,11 @@ def integer(
 
     lazy: wait until the slider is let go, for draws that take longer than a blink.
     """
-    return _slider(
-        ipw.BoundedIntText, ipw.IntSlider, label, value, low, high, step, lazy
-    )
+    limits = {"value": value, "min": low, "max": high, "step": step}
+    return _slider(ipw.BoundedIntText, ipw.IntSlider, label, limits, lazy)
 
 
-def number(
+def decimal(
     label: str,
     value: float,
     low: float,
@@ -87,9 +81,8 @@ def number(
     lazy: bool = False,
 ) -> Control:
     """A number from low to high in steps: a named number box and its slider."""
-    return _slider(
-        ipw.BoundedFloatText, ipw.FloatSlider, label, value, low, high, step, lazy
-    )
+    limits = {"value": value, "min": low, "max": high, "step": step}
+    return _slider(ipw.BoundedFloatText, ipw.FloatSlider, label, limits, lazy)
 
 
 def choice(
@@ -97,11 +90,15 @@ def choice(
 ) -> Control:
     """One of several options: a list, or a dict from what is shown to the value.
 
-    None is no value: ipywidgets takes it for nothing chosen.
+    None cannot be a value: ipywidgets takes it to mean that nothing is chosen.
     """
     pairs = list(options.items()) if isinstance(options, Mapping) else list(options)
     menu = ipw.Dropdown(
-        options=pairs, value=value, description=label, **_label(), layout=_wide("292px")
+        options=pairs,
+        value=value,
+        description=label,
+        **_label_style(),
+        layout=_width("292px"),
     )
     return Control(label, menu, menu)
 
@@ -109,39 +106,31 @@ def choice(
 def switch(label: str, value: bool) -> Control:
     """On or off, with the label as its name."""
     box = ipw.Checkbox(
-        value=value, description=label, indent=False, layout=_wide("292px")
+        value=value, description=label, indent=False, layout=_width("292px")
     )
     return Control(label, box, box)
 
 
-def flags(label: str, values: Sequence[int], names: Sequence[str]) -> Control:
-    """A row of buttons, each pressed or not; the value is a tuple of bools.
-
-    names: what is written on each button, for example the place value of a bit.
-    """
-    buttons = [
-        ipw.ToggleButton(value=value, description=name, layout=_wide("auto"))
-        for value, name in zip(values, names, strict=True)
-    ]
-    row = ipw.HBox(
-        [ipw.Label(label), *buttons], layout=ipw.Layout(flex_flow="row wrap")
+def _slider(
+    box_class: type[ipw.Widget],
+    slider_class: type[ipw.Widget],
+    label: str,
+    limits: Mapping[str, float],
+    lazy: bool,
+) -> Control:
+    box = box_class(
+        **limits, description=label, **_label_style(), layout=_width("164px")
     )
-    return Control(label, row, *buttons)
-
-
-def _slider(text_class, slider_class, label, value, low, high, step, lazy) -> Control:
-    limits = {"value": value, "min": low, "max": high, "step": step}
-    text = text_class(**limits, description=label, **_label(), layout=_wide("164px"))
     slider = slider_class(
-        **limits, readout=False, continuous_update=not lazy, layout=_wide("124px")
+        **limits, readout=False, continuous_update=not lazy, layout=_width("124px")
     )
-    ipw.link((slider, "value"), (text, "value"))
-    return Control(label, ipw.HBox([text, slider]), text)
+    ipw.link((slider, "value"), (box, "value"))
+    return Control(label, ipw.HBox([box, slider]), box)
 
 
-def _label() -> dict[str, object]:
+def _label_style() -> dict[str, object]:
     return {"style": {"description_width": LABEL_WIDTH}}
 
 
-def _wide(width: str) -> ipw.Layout:
+def _width(width: str) -> ipw.Layout:
     return ipw.Layout(width=width)

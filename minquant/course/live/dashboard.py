@@ -1,4 +1,4 @@
-"""Widgets: controls above, a picture that moves, words beneath. The machinery.
+"""Widgets: controls above, a picture that moves, words below.
 
     control ──▶ draw(**values) ──▶ Frame(picture, words) ──▶ <img alt="…"> and HTML
 
@@ -45,9 +45,9 @@ _STYLE = (
     f".minquant-spot:hover{{fill:{palette.BLUE};fill-opacity:.1}}"
     ".minquant-dashboard .widget-html-content{line-height:1.5}</style>"
 )
-# What ipywidgets leaves unsaid to screen readers, said by an attribute that runs where
-# the page lets it: the name of each slider (that of its box), whether a button is
-# pressed, and new words as they come. Where it may not run, only that is lost.
+# What ipywidgets does not tell screen readers: the name of each slider (that of its
+# box), whether a button is pressed, and new words as they come. The attribute below
+# tells them, where the page lets it run; elsewhere only that is lost.
 _NAMER = f"""<img alt="" src="data:," style="display:none" onerror="
 const me = this; let tries = 0;
 const start = () => {{
@@ -89,10 +89,10 @@ class Spot:
 class Frame:
     """What a draw function returns.
 
-    picture: a figure with alt text. words: HTML beneath it, which screen readers speak
-    when it changes: keep it short. details: more HTML, not spoken by itself. spots:
-    texts under the pointer. disabled: names of controls that mean nothing in this
-    state.
+    picture: a figure with alt text. words: HTML below it, which screen readers speak
+    when it changes, so keep it short. details: more HTML, which they do not speak.
+    spots: texts under the pointer. disabled: names of controls that mean nothing in
+    this state.
     """
 
     picture: Figure
@@ -103,7 +103,7 @@ class Frame:
 
 
 class Dashboard:
-    """Controls, the picture that `draw(**values)` returns, and words beneath it.
+    """Controls, the picture that `draw(**values)` returns, and words below it.
 
     draw: takes the value of each control by its name and returns a `Frame`.
     controls: name to `Control`; they are laid out in this order.
@@ -116,8 +116,8 @@ class Dashboard:
         self.draw, self.controls = draw, dict(controls)
         self.error: Exception | None = None
         self.redraw_ms = 0.0  # kernel time of the last redraw, PNG included
-        self._drawn: dict[str, object] | None = None
-        self._held = False
+        self._drawn: dict[str, object] | None = None  # values of the last redraw
+        self._paused = False  # True while several controls are set together
         self._trouble, self._picture, self._words, self._details = (
             ipw.HTML(layout=ipw.Layout(width="100%", margin="0")) for _ in range(4)
         )
@@ -133,7 +133,7 @@ class Dashboard:
 
     @property
     def alt(self) -> str:
-        """The alt text of the picture as it stands."""
+        """The alt text of the present picture."""
         return self.frame.picture.alt
 
     def set(self, **values: object) -> None:
@@ -143,22 +143,22 @@ class Dashboard:
                 f"{unknown[0]} is no control of this widget; "
                 f"choose from {', '.join(self.controls)}"
             )
-        self._held = True
+        self._paused = True
         try:
             for name, value in values.items():
                 self.controls[name].value = value
         finally:
-            self._held = False
+            self._paused = False
         self._changed()
 
     def _changed(self, change: object = None) -> None:
-        """The one callback: draw unless nothing is new, and show what goes wrong."""
-        if self._held or self.values == self._drawn:
+        """Called when a control moves: draw if a value is new, and show any error."""
+        if self._paused or self.values == self._drawn:
             return
         try:
             self.frame = self._redraw()
             self.error = None
-        except Exception as error:  # whatever it is, the reader must see it
+        except Exception as error:  # of any kind: the reader must see it
             self.error, self._drawn = error, None
         trouble = "" if self.error is None else _report(self.error)
         if self._trouble.value != trouble:
@@ -168,7 +168,7 @@ class Dashboard:
         start = time.perf_counter()
         values = self.values
         frame = self.draw(**values)
-        self._picture.value = _stage(frame)
+        self._picture.value = _with_spots(frame)
         self._words.value = frame.words
         self._details.value = frame.details
         for name, control in self.controls.items():
@@ -184,9 +184,9 @@ class Dashboard:
         )
         self._picture.add_class(PICTURE_CLASS)
         self._words.add_class(WORDS_CLASS)
-        furniture = ipw.HTML(_STYLE + _NAMER, layout=ipw.Layout(height="0px"))
-        shown = self._trouble, self._picture, self._words, self._details, furniture
-        box = ipw.VBox([row, *shown])
+        hidden = ipw.HTML(_STYLE + _NAMER, layout=ipw.Layout(height="0px"))
+        shown = self._trouble, self._picture, self._words, self._details
+        box = ipw.VBox([row, *shown, hidden])
         box.add_class(DASHBOARD_CLASS)
         return box
 
@@ -216,7 +216,7 @@ class Dashboard:
         }
 
 
-def _stage(frame: Frame) -> str:
+def _with_spots(frame: Frame) -> str:
     """The picture with a transparent sheet of hover texts over it."""
     image = figures.to_img(frame.picture, small=False)
     if not frame.spots:
@@ -237,12 +237,12 @@ def _stage(frame: Frame) -> str:
 
 
 def _report(error: Exception) -> str:
-    """An error for the reader: what it says, and the traceback folded away."""
-    said = html.escape("".join(traceback.format_exception_only(error)).strip())
+    """An error for the reader: its message, and the traceback folded away."""
+    message = html.escape("".join(traceback.format_exception_only(error)).strip())
     trace = html.escape("".join(traceback.format_exception(error)))
     return (
         f'<div class="{ERROR_CLASS}" role="alert" style="border-left:4px solid '
-        f'{palette.VERMILION};padding:4px 12px"><b>{said}</b><br>'
+        f'{palette.VERMILION};padding:4px 12px"><b>{message}</b><br>'
         "The picture shows the last settings that worked."
         "<details><summary>where it happened</summary>"
         f"<pre>{trace}</pre></details></div>"

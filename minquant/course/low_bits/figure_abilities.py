@@ -1,15 +1,15 @@
-"""What a model can still do, width by width: small pictures, all at once.
+"""What a model can still do, width by width, in many small panels.
 
              8 bits    4 bits    3 bits    2 bits     a column for each width, a row for
-    facts    ────────  ───────╮  ──╮                  each kind of question; in each, on
-                              ╰    ╰─────  ╮_____     the left the easiest. A band is
-    chains   ────────  ────────  ──╮                  Wilson's interval. Rings: the
-                                   ╰─────  ______     original. ●, ▲: versions of that
-    recall   ────────  ────────  ────────  ──────     width, such as rounded and trained
+    facts    ────────  ───────╮  ──╮                  each kind of question, from easy
+                              ╰    ╰─────  ╮_____     to hard. A band is Wilson's
+    chains   ────────  ────────  ──╮                  interval. Rings: the original.
+                                   ╰─────  ______     ●, ▲: versions of that width,
+    recall   ────────  ────────  ────────  ──────     such as rounded and trained
 
-Read along a row: how low can the width be for *this* kind of question? Unlike
-`figure_verdict`, which shows one version at a time, all are there at once. Lesson 11
-shows the best version of each width.
+Read along a row: how low can the width be for *this* kind of question?
+`figure_verdict` shows one version at a time; here one sees all of them. Lesson 11 shows
+the best version of each width.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from minquant.course.low_bits.figure_verdict import PROBES, Version, by_key
 from minquant.measure.probes import Share
 
 LEFT, RIGHT, TOP, GAP = 62, 20, 112, 16  # CSS pixels
-HIGH, ROW, FOOT = 104, 174, 12  # a panel, from one row to the next, the legend
+HIGH, ROW, FOOT = 104, 174, 12  # CSS pixels: a panel, a row, the legend
 LOOKS = (("o", palette.VERMILION, "●"), ("^", palette.INK, "▲"))
-MOST = 7  # columns; more, and their names would touch
+MOST = 7  # columns; the names of more would touch
 
 Shares = Mapping[int, Share]  # right answers by level, from easy to hard
 
@@ -47,28 +47,28 @@ def abilities(
     fig = Picture(WIDTH, TOP + ROW * len(PROBES) + FOOT)
     fig.write(LEFT - 46, 16, title or "What each width still knows", weight="bold")
     width = (WIDTH - LEFT - RIGHT - GAP * (MOST - 1)) / MOST
-    for i, (bits, mine) in enumerate(columns.items()):
+    for i, (bits, of_width) in enumerate(columns.items()):
         left = LEFT + i * (width + GAP)
-        _name(fig, left, bits, mine)
+        _name(fig, left, bits, of_width)
         for row, kind in enumerate(PROBES):
             ax = fig.axes_at(left, TOP + ROW * row, width, HIGH)
             _frame(ax, kind, list(getattr(original, kind)), first=i == 0)
-            _fill(ax, getattr(original, kind), [getattr(v, kind) for v in mine])
+            _fill(ax, getattr(original, kind), [getattr(v, kind) for v in of_width])
     for row, (kind, (label, *_)) in enumerate(PROBES.items()):
-        place, said = TOP + ROW * row + HIGH + 36, f"{kind} right (%), by {label}"
-        fig.write(LEFT, place, said, color=palette.MUTED)
-    notes = {"○ the original": palette.BLUE,
-             "bands: 95% intervals of ● and ▲": palette.MUTED}  # fmt: skip
-    for i, (said, color) in enumerate(notes.items()):
-        fig.write(LEFT + 140 * i, fig.size[1] - 14, said, color=color)
+        title = f"{kind} right (%), by {label}"
+        fig.write(LEFT, TOP + ROW * row + HIGH + 36, title, color=palette.MUTED)
+    bottom = fig.size[1] - 14
+    fig.write(LEFT, bottom, "○ the original", color=palette.BLUE)
+    note = "bands: 95% intervals of ● and ▲"
+    fig.write(LEFT + 140, bottom, note, color=palette.MUTED)
     fig.alt = _describe(columns, original)
     return fig
 
 
-def _name(fig: Picture, left: float, bits: float, mine: Sequence[Version]) -> None:
-    """A column's width, and its versions each with its mark."""
+def _name(fig: Picture, left: float, bits: float, versions: Sequence[Version]) -> None:
+    """A column's width, and its versions with their marks."""
     fig.write(left, 46, f"{bits:g} bits", weight="bold")
-    for i, (version, (_, color, sign)) in enumerate(zip(mine, LOOKS, strict=False)):
+    for i, (version, (_, color, sign)) in enumerate(zip(versions, LOOKS, strict=False)):
         fig.write(left, 68 + 19 * i, f"{sign} {version.method}", color=color)
 
 
@@ -76,7 +76,7 @@ def _columns(versions: Sequence[Version]) -> dict[float, list[Version]]:
     """The versions of each width, the widest first."""
     widths = sorted({version.bits for version in versions}, reverse=True)
     columns = {bits: [v for v in versions if v.bits == bits] for bits in widths}
-    most = max(len(mine) for mine in columns.values())
+    most = max(len(of_width) for of_width in columns.values())
     if len(columns) > MOST or most > len(LOOKS):
         raise ValueError(
             f"versions have {len(columns)} widths, with up to {most} of one; give at "
@@ -98,7 +98,7 @@ def _frame(ax: Axes, name: str, levels: list[int], *, first: bool) -> None:
 
 
 def _fill(ax: Axes, before: Shares, now: Sequence[Shares]) -> None:
-    """The original as rings, dashed; each version a line of marks in its band."""
+    """The original as dashed rings, and each version as marks in a band."""
     looks = {"lw": 1.3, "clip_on": False}
     whole = {"ms": 7.5, "mfc": palette.PAPER, "ls": (0, (4, 3)), "color": palette.BLUE}
     x, rows = range(len(before)), [_measured(shares) for shares in (before, *now)]
@@ -109,16 +109,16 @@ def _fill(ax: Axes, before: Shares, now: Sequence[Shares]) -> None:
 
 
 def _measured(shares: Shares) -> Float[np.ndarray, "3 levels"]:
-    """Share, and the ends of its interval, in %, for each level."""
+    """Shares and the ends of their intervals, in per cent, by level."""
     return 100 * np.array([(s.mean, *s.interval()) for s in shares.values()]).T
 
 
 def _describe(columns: Mapping[float, Sequence[Version]], original: Version) -> str:
-    """Each version: what it has right, from the easiest to the hardest."""
+    """What each version has right, for the easiest and the hardest questions."""
     rows = [
         f"{bits:g} bits by {version.method}: {_ends(version)}"
-        for bits, mine in columns.items()
-        for version in mine
+        for bits, of_width in columns.items()
+        for version in of_width
     ]
     return (
         "Right answers by how hard the question is, with 95% intervals, for each "
@@ -127,9 +127,9 @@ def _describe(columns: Mapping[float, Sequence[Version]], original: Version) -> 
 
 
 def _ends(version: Version) -> str:
-    said = []
+    rows = []
     for kind, (_, easy, hard) in PROBES.items():
         ends = _measured(getattr(version, kind)).T[[0, -1]]
-        first, last = ("{:.0f}% [{:.0f}, {:.0f}]".format(*end) for end in ends)
-        said.append(f"{kind}, {easy} {first} to {hard} {last}")
-    return "; ".join(said)
+        first, last = (f"{y:.0f}% [{low:.0f}, {high:.0f}]" for y, low, high in ends)
+        rows.append(f"{kind}, {easy} {first} to {hard} {last}")
+    return "; ".join(rows)

@@ -1,17 +1,18 @@
 """One version of a model, and all that was measured of it: what perplexity hides.
 
-    perplexity, rise (%)     facts right (%)        to the left what a loss sees, on
-    ┌──────────┐             ┌──────────┐           logarithmic axes: every version is
-    │ ◉        │             │○○○○○○○○○○│           a grey mark, those of the chosen
+    perplexity, rise (%)     facts right (%)        on the left what a loss measures,
+    ┌──────────┐             ┌──────────┐           on logarithmic axes: every version
+    │ ◉        │             │○○○○○○○○○○│           is a grey mark, those of the chosen
     │    ●     │             │●●●       │           method are joined, the chosen one
     │       ● ●│             │   ●●●●●●●│           has a ring and its interval
     └──────────┘             └──────────┘
-    bits per weight          famous → obscure       to the right what a reader notices:
-    KL                       chains                 right answers from easy to hard, as
-    first choice flips       recall                 before (hollow) and as now (filled)
+    bits per weight          famous → obscure       on the right what a reader notices:
+    KL                       chains                 right answers from easy to hard,
+    first choice flips       recall                 before (hollow) and now (filled)
 
-A small rise on the left can go with many lost answers on the right: a loss counts all
-tokens alike, and few are a name. The axes never move. Lesson 11: `widget_verdict`.
+There can be a small rise on the left and many lost answers on the right: a loss counts
+all tokens alike, and few of them are names. The axes never move. Lesson 11 shows it
+inside `widget_verdict`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy as np
 from matplotlib.text import Text
 
 from minquant.course.drawing import artists, palette
-from minquant.course.drawing.figure_intervals import Measured, said
+from minquant.course.drawing.figure_intervals import Measured, with_interval
 from minquant.course.drawing.figures import Picture
 from minquant.measure.probes import Share
 
@@ -42,7 +43,7 @@ PROBES = {  # name to the label of its axis, and what its first and last level a
     "chains": ("steps of the sum", "shortest", "longest"),
     "recall": ("how far back the answer lies (tokens)", "nearest", "farthest"),
 }
-GAP = 0.16  # from a level to its two marks, before and now
+GAP = 0.16  # from a level to each of its two marks, before and now
 
 Key = tuple[float, str]  # bits of a code, and the method
 
@@ -53,8 +54,8 @@ class Version:
 
     bits_per_weight: with scales and zeros. perplexity: of test text. rise: of the
     perplexity over the original's, in percent, paired by document. kl: nats per token.
-    flips: percent of the tokens whose likeliest word is another. facts, chains, recall:
-    right answers by level, from easy to hard. text: how it goes on after a prompt.
+    flips: percent of the tokens whose likeliest word has changed. facts, chains,
+    recall: right answers by level, from easy to hard. text: how it continues a prompt.
     """
 
     bits: float
@@ -78,29 +79,33 @@ def by_key(versions: Sequence[Version], original: Version) -> dict[Key, Version]
     """
     if not versions:
         raise ValueError("versions is empty; give at least one Version")
-    found: dict[Key, Version] = {}
-    for now in versions:
-        if (now.bits, now.method) in found:
+    table: dict[Key, Version] = {}
+    for version in versions:
+        key = version.bits, version.method
+        if key in table:
             raise ValueError(
-                f"versions holds {now.bits:g} bits by {now.method!r} twice; give each "
-                "pair of bits and method once"
+                f"versions holds {version.bits:g} bits by {version.method!r} twice; "
+                "give each pair of bits and method once"
             )
         for name in PROBES:
-            got, want = list(getattr(now, name)), list(getattr(original, name))
-            if got != want:
+            levels = list(getattr(version, name))
+            expected = list(getattr(original, name))
+            if levels != expected:
                 raise ValueError(
-                    f"versions has {name} of levels {got} for {now.bits:g} bits by "
-                    f"{now.method!r}, and original {want}; ask both the same"
+                    f"versions has {name} of levels {levels} for {version.bits:g} bits "
+                    f"by {version.method!r}, and original {expected}; ask both the same"
                 )
-        found[now.bits, now.method] = now
-    return found
+        table[key] = version
+    return table
 
 
 class VerdictPicture:
     """The six panels; `update` chooses one version of the table.
 
     A number beyond LIMITS is drawn at the end of its axis, and the label of the lower
-    end says so (≤); in words it is exact. Raises ValueError as `by_key` does.
+    end says so (≤); in words it is exact.
+
+    Raises ValueError as `by_key` does.
     """
 
     @palette.style()
@@ -110,11 +115,11 @@ class VerdictPicture:
         self.numbers: dict[str, Text] = {}
         self.bars, self.marks, self.lines, self.rings = {}, {}, {}, {}
         for name, top in zip(MEASURES, TOPS, strict=True):
-            self._title(name, MEASURES[name], LEFTS[0], top)
-            self._measure(name, top)
+            self._add_title(name, MEASURES[name], LEFTS[0], top)
+            self._add_measure(name, top)
         for name, top in zip(PROBES, TOPS, strict=True):
-            self._title(name, f"{name} right (%)", LEFTS[1], top)
-            self._probe(name, top)
+            self._add_title(name, f"{name} right (%)", LEFTS[1], top)
+            self._add_probe(name, top)
         for x, color, words in (
             (52, palette.INK, "◯ chosen, 95% interval"),
             (246, palette.VERMILION, "● its method"),
@@ -126,13 +131,13 @@ class VerdictPicture:
         moving = self.lines, self.marks, self.bars, self.rings, self.numbers
         self.fig.move(*(artist for some in moving for artist in some.values()))
 
-    def _title(self, name: str, title: str, left: int, top: int) -> None:
-        """What a panel shows, and to the right the number of the chosen version."""
+    def _add_title(self, name: str, title: str, left: int, top: int) -> None:
+        """What a panel shows, and at its right the number of the chosen version."""
         self.fig.write(left - 40, top - 19, title, weight="bold")
         self.numbers[name] = self.fig.write(left + PANEL[0], top - 19, "", ha="right")
 
-    def _measure(self, name: str, top: int) -> None:
-        """A panel to the left: every version; what will be the chosen method's."""
+    def _add_measure(self, name: str, top: int) -> None:
+        """A panel on the left: every version, and artists for the chosen method."""
         ax = self.fig.axes_at(LEFTS[0], top, *PANEL, xlim=BITS, facecolor="none")
         ax.set(yscale="log", ylim=LIMITS[name])
         ax.set_xlabel("bits per weight", labelpad=1)
@@ -147,8 +152,8 @@ class VerdictPicture:
         ring = {"mfc": "none", "mec": palette.INK, "mew": 1.6}
         self.rings[name] = artists.marks(ax, "o", 12, **ring)
 
-    def _probe(self, name: str, top: int) -> None:
-        """A panel to the right: the original; what will be the chosen version's."""
+    def _add_probe(self, name: str, top: int) -> None:
+        """A panel on the right: the original, and artists for the chosen version."""
         before = getattr(self.original, name)
         ax = self.fig.axes_at(LEFTS[1], top, *PANEL, facecolor="none")
         ax.set(xlim=(-0.5, max(len(before), 1) - 0.5), ylim=(-4, 104))
@@ -167,59 +172,73 @@ class VerdictPicture:
 
     @palette.style()
     def update(self, key: Key) -> None:
-        """Choose bits and method, of the table or not, and write the alt text anew."""
+        """Choose bits and method and write the alt text anew.
+
+        key: of the table, or any other: then nothing is ringed.
+        """
         now = self.versions.get(key)
-        mine = [v for v in self.versions.values() if v.method == key[1]]
-        mine.sort(key=lambda version: version.bits_per_weight)
-        chosen = [now] if now else []
-        for name, limits in LIMITS.items():
-            self.lines[name].set_data(*_points(mine, name))
-            self.marks[name].set_data(*_points(mine, name))
-            x, y = _points(chosen, name)
-            self.rings[name].set_data(x, y)
-            self._bar(name, x, [np.clip(getattr(v, name)[1:], *limits) for v in chosen])
-            row = said(getattr(now, name)) if now else "not in the table"
-            self.numbers[name].set_text(row)
+        for name in MEASURES:
+            self._draw_measure(name, key[1], now)
         for name in PROBES:
-            shares = getattr(now, name) if now else {}
-            x = np.arange(len(shares)) + GAP
-            self.marks[name].set_data(x, _percents(shares))
-            self._bar(name, x, [100 * np.array(s.interval()) for s in shares.values()])
-            both = [s for s in (getattr(self.original, name), shares) if s]
-            totals = [f"{100 * _total(s).mean:.1f}" for s in both]
-            self.numbers[name].set_text(" → ".join(totals))
+            self._draw_probe(name, now)
         self.fig.alt = describe(key, self.versions, self.original)
 
-    def _bar(self, name: str, x: artists.Numbers, ends: list[np.ndarray]) -> None:
+    def _draw_measure(self, name: str, method: str, now: Version | None) -> None:
+        same_method = [v for v in self.versions.values() if v.method == method]
+        same_method.sort(key=lambda version: version.bits_per_weight)
+        self.lines[name].set_data(*_points(same_method, name))
+        self.marks[name].set_data(*_points(same_method, name))
+        chosen = [] if now is None else [now]
+        x, y = _points(chosen, name)
+        self.rings[name].set_data(x, y)
+        ends = [np.clip(getattr(v, name)[1:], *LIMITS[name]) for v in chosen]
+        self._draw_bars(name, x, ends)
+        number = (
+            "not in the table" if now is None else with_interval(getattr(now, name))
+        )
+        self.numbers[name].set_text(number)
+
+    def _draw_probe(self, name: str, now: Version | None) -> None:
+        before = getattr(self.original, name)
+        shares = {} if now is None else getattr(now, name)
+        x = np.arange(len(shares)) + GAP
+        self.marks[name].set_data(x, _percents(shares))
+        ends = [100 * np.array(share.interval()) for share in shares.values()]
+        self._draw_bars(name, x, ends)
+        totals = [f"{100 * _total(s).mean:.1f}" for s in (before, shares) if s]
+        self.numbers[name].set_text(" → ".join(totals))
+
+    def _draw_bars(self, name: str, x: artists.Numbers, ends: list[np.ndarray]) -> None:
         low, high = np.array(ends).reshape(-1, 2).T
         self.bars[name].set_segments(artists.segments(x, low, x, high))
 
 
 def describe(key: Key, versions: Mapping[Key, Version], original: Version) -> str:
-    """A version in numbers; where the table lacks it, what it has by that method."""
+    """A version in numbers; if the table lacks it, the widths that its method has."""
     bits, method = key
     if key not in versions:
-        have = ", ".join(f"{b:g}" for b, m in versions if m == method) or "no"
+        widths = ", ".join(f"{b:g}" for b, m in versions if m == method) or "no"
         return (
             f"The table has no version of {bits:g} bits by {method}. By {method} it "
-            f"has: {have} bits. Nothing is ringed, and all answers shown are the "
+            f"has: {widths} bits. Nothing is ringed, and all answers shown are the "
             "original's."
         )
     now = versions[key]
-    (rise, between), flips = said(now.rise).split(" ", 1), said(now.flips).split(" ", 1)
     words = (
         f"{bits:g} bits by {method}, {now.bits_per_weight:.2f} bits per weight: "
         f"perplexity {now.perplexity:.3f}, {original.perplexity:.3f} before, a change "
-        f"of {rise}% {between}; KL {said(now.kl)} nats per token; the first choice "
-        f"flips for {'% '.join(flips)} of the tokens."
+        f"of {with_interval(now.rise, '%')}; KL {with_interval(now.kl)} nats per "
+        f"token; the first choice flips for {with_interval(now.flips, '%')} of the "
+        "tokens."
     )
-    for name, (_, first, last) in PROBES.items():
-        if shares := getattr(now, name):
-            easy, *_, hard = [*shares.values()] * 2
+    for name, (_, easiest, hardest) in PROBES.items():
+        before, after = getattr(original, name), getattr(now, name)
+        if after:
+            shares = list(after.values())
             words += (
-                f" {name.capitalize()} right: {_total(shares).mean:.0%}, "
-                f"{_total(getattr(original, name)).mean:.0%} before ({first} "
-                f"{easy.mean:.0%}, {last} {hard.mean:.0%})."
+                f" {name.capitalize()} right: {_total(after).mean:.0%}, "
+                f"{_total(before).mean:.0%} before ({easiest} {shares[0].mean:.0%}, "
+                f"{hardest} {shares[-1].mean:.0%})."
             )
     return words
 
@@ -235,16 +254,16 @@ def _percents(shares: Mapping[int, Share]) -> list[float]:
 
 
 def _points(versions: Iterable[Version], name: str) -> tuple[list, list]:
-    """Where the marks of versions stand in a panel to the left."""
+    """Where the marks of versions stand in a panel on the left."""
     shown = list(versions)
     heights = [np.clip(getattr(v, name).mean, *LIMITS[name]) for v in shown]
     return [v.bits_per_weight for v in shown], heights
 
 
 def _decades(low: float, high: float) -> tuple[np.ndarray, list[str]]:
-    """The powers of ten of an axis, every second one named; the first is an end."""
+    """Powers of ten from low to high as ticks; of many, every second is named."""
     powers = np.arange(round(np.log10(low)), round(np.log10(high)) + 1)
-    step = 2 if len(powers) > 4 else 1
-    names = [f"{10.0**p:,.{max(0, -p)}f}" if i % step == 0 else ""
-             for i, p in enumerate(powers)]  # fmt: skip
+    names = [f"{10.0**power:,.{max(0, -power)}f}" for power in powers]
+    if len(powers) > 4:
+        names[1::2] = [""] * len(names[1::2])
     return 10.0**powers, [f"≤ {names[0]}", *names[1:]]

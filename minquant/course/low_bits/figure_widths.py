@@ -1,4 +1,4 @@
-"""Where the bits go: how much each matrix is hurt, and the width that it is given.
+"""Where the bits go: the damage of each matrix, and the width that it gets.
 
                  nats, alone at 3 bits            bits that it gets
                  q  k  v  o  gate up down         q  k  v  o  gate up down
@@ -6,8 +6,8 @@
     layer 1     ░░ ░░ …                           2  2  3 …
 
 A row for each decoder layer, a column for each of its matrices. On the left darker is
-worse, on a logarithmic scale; on the right darker is wider. Lesson 11 gives the widths
-out with `mixed_precision`.
+worse, on a logarithmic scale; on the right darker is wider. In lesson 11
+`mixed_precision` chooses the widths.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from minquant.course.drawing.figures import Picture
 
 CELL, LEFT, TOP, GAP = (52, 40), 84, 74, 60  # CSS pixels
 SHADES = "Blues"
-DARK = 0.55  # of the scale: from here on, words are white
+DARK = 0.55  # of the scale: from here on numbers are white
 LEAST = 1e-9  # nats: a layer that costs nothing has no place on a logarithmic scale
 
 
@@ -33,9 +33,10 @@ def widths(
     nats: Mapping[str, float], bits: Mapping[str, float], *, at: float, title: str = ""
 ) -> Picture:
     """The two tables. nats: what each layer costs alone at the width `at`, by its name,
-    such as "model.layers.0.mlp.up_proj". bits: by the same names, what it is given.
+    such as "model.layers.0.mlp.up_proj". bits: by the same names, the width it gets.
 
-    Raises ValueError if the names differ, there is none, or a name has no number.
+    Raises ValueError if there is no layer, if the names differ, or if a name does not
+    have the number of its decoder layer.
     """
     if not nats or set(nats) != set(bits):
         raise ValueError(
@@ -50,12 +51,12 @@ def widths(
     fig.write(12, 16, title or "Where the bits go", weight="bold")
     costs = {name: max(x, LEAST) for name, x in nats.items()}
     ends = min(costs.values()), max(costs.values())
-    scales = (
+    shades = Normalize(min(bits.values()) - 1, max(bits.values()) + 1)
+    tables = (
         (costs, LogNorm(*ends), f"nats, alone at {at:g} bits", ".4f"),
-        (bits, Normalize(min(bits.values()) - 1, max(bits.values()) + 1),
-         "bits that it gets", "g"),
-    )  # fmt: skip
-    for i, (values, norm, name, form) in enumerate(scales):
+        (bits, shades, "bits that it gets", "g"),
+    )
+    for i, (values, norm, name, form) in enumerate(tables):
         ax = fig.axes_at(LEFT + i * (width + GAP), TOP, width, height)
         table = np.full((len(rows), len(columns)), np.nan)
         for layer, (row, column) in places.items():
@@ -73,10 +74,10 @@ def widths(
 
 def _place(name: str) -> tuple[int, str]:
     """The layer's number, and the matrix in it: (0, 'up') for layers.0.mlp.up_proj."""
-    found = re.search(r"\.(\d+)\..*?(\w+)$", name)
-    if not found:
+    match = re.search(r"\.(\d+)\..*?(\w+)$", name)
+    if not match:
         raise ValueError(f"nats has {name!r}, a name without a number of its layer")
-    return int(found[1]), found[2].removesuffix("_proj")
+    return int(match[1]), match[2].removesuffix("_proj")
 
 
 def _name(ax: Axes, columns: list[str], rows: list[str]) -> None:
@@ -92,6 +93,7 @@ def _fill(ax: Axes, table: np.ndarray, norm: Normalize, form: str) -> None:
     """Each number in its cell, white on the dark ones."""
     for (i, j), value in np.ndenumerate(table):
         if not np.isnan(value):
-            said = f"{value:{form}}".removeprefix("0") if form != "g" else f"{value:g}"
+            text = f"{value:{form}}"
+            text = text if form == "g" else text.removeprefix("0")
             color = palette.PAPER if norm(value) > DARK else palette.INK
-            ax.text(j, i, said, ha="center", va="center", color=color)
+            ax.text(j, i, text, ha="center", va="center", color=color)

@@ -1,23 +1,27 @@
-"""The verdict widget: choose bits and method, and see all measures of it at once.
+"""The verdict widget: choose bits and method, and see all that was measured.
 
     verdicts(versions, original, prompt)        # the last line of a cell
 
-Nothing is computed here: the versions are rows of a table, each a whole model that was
-quantized, read and asked for minutes. One sees how much its loss rose, which answers
-it lost, and how it goes on after a prompt beside how the original did. From the first
-word that is another on, the two texts are two stories: these words are underlined and
-on a yellow ground. Lesson 11 shows it.
+Nothing is computed here: the versions are rows of a table, and it took minutes to
+quantize and measure each of them. One sees how much the loss rose, which answers were
+lost, and how the version continues a prompt beside how the original did. Where the two
+texts part, all further words are underlined and on a yellow ground. Lesson 11 shows it.
 """
 
 from __future__ import annotations
 
 import html
-import re
 from collections.abc import Sequence
 
 from minquant.course.drawing import palette
 from minquant.course.live.controls import choice
 from minquant.course.live.dashboard import Dashboard, Frame
+from minquant.course.live.markup import (
+    marked,
+    paragraph,
+    text_column,
+    without_gaps,
+)
 from minquant.course.low_bits.figure_verdict import Key, VerdictPicture, Version
 
 
@@ -30,11 +34,10 @@ def verdicts(
 ) -> Dashboard:
     """The widget. versions: the table, in any order. original: the model before.
 
-    prompt: what all texts go on after. start: bits and method at first. A pair that the
-    table lacks is no error: the words then say which widths the method has.
+    prompt: what all texts continue. start: bits and method at first. The reader may
+    choose a pair that the table lacks; the words then name the widths of the method.
 
-    Raises ValueError if versions is empty, holds a pair of bits and method twice or
-    other levels than the original, or has no version for start.
+    Raises ValueError as `by_key` does, and if the table has no version for start.
     """
     picture = VerdictPicture(versions, original)
     table = picture.versions
@@ -44,11 +47,9 @@ def verdicts(
 
     def _draw(bits: float, method: str) -> Frame:
         picture.update((bits, method))
-        return Frame(
-            picture.fig,
-            f'<p style="margin:0 0 6px">{html.escape(picture.fig.alt)}</p>',
-            _texts(prompt, original, table.get((bits, method))),
-        )
+        words = paragraph(html.escape(picture.fig.alt))
+        texts = _texts(prompt, original, table.get((bits, method)))
+        return Frame(picture.fig, words, texts)
 
     widths = sorted({bits for bits, _ in table}, reverse=True)
     methods = list(dict.fromkeys(method for _, method in table))
@@ -62,29 +63,32 @@ def verdicts(
 
 
 def departure(before: str, after: str) -> int:
-    """How many words two texts have in common, from the first on.
+    """How many words two texts share from the start, before they part.
 
     >>> departure("the goat sleeps here", "the goat eats here")
     2
     """
     old, new = before.split(), after.split()
-    pairs = enumerate(zip(old, new, strict=False))
-    return next((i for i, (a, b) in pairs if a != b), min(len(old), len(new)))
+    for i, (a, b) in enumerate(zip(old, new, strict=False)):
+        if a != b:
+            return i
+    return min(len(old), len(new))
 
 
 def _texts(prompt: str, original: Version, now: Version | None) -> str:
     """What the original wrote, and beside it what the chosen version did."""
-    prompt = re.sub(r" ([.,?:])", r"\1", prompt)  # as one writes it
-    columns = [_column("the original went on", prompt, html.escape(original.text))]
+    prompt = without_gaps(prompt)
+    before = html.escape(original.text)
+    columns = [text_column("the original went on", prompt, before)]
     if now is not None:
         words = now.text.split()
         alike = departure(original.text, now.text)
-        said = [html.escape(" ".join(some)) for some in (words[:alike], words[alike:])]
-        look = f"background:{palette.HIGHLIGHT};color:{palette.INK};"
-        look += f"border-bottom:2px solid {palette.VERMILION}"
-        marked = f'<mark style="{look}">{said[1]}</mark>' if said[1] else ""
-        title = f"{now.bits:g} bits by {now.method}: {_news(original.text, now.text)}"
-        columns.append(_column(title, prompt, f"{said[0]} {marked}".strip()))
+        after = html.escape(" ".join(words[:alike]))
+        if changed := html.escape(" ".join(words[alike:])):
+            after = f"{after} {marked(changed)}".strip()
+        title = f"{now.bits:g} bits by {now.method}: "
+        title += _comparison(original.text, now.text)
+        columns.append(text_column(title, prompt, after))
     return (
         f'<div style="background:{palette.PAPER};color:{palette.INK};padding:10px 14px;'
         f"border:1px solid {palette.HAIRLINE};max-width:872px;line-height:1.6;"
@@ -92,7 +96,7 @@ def _texts(prompt: str, original: Version, now: Version | None) -> str:
     )
 
 
-def _news(before: str, after: str) -> str:
+def _comparison(before: str, after: str) -> str:
     """Where a text departs from another, in words."""
     alike, length = departure(before, after), len(after.split())
     if before.split() == after.split():
@@ -100,11 +104,3 @@ def _news(before: str, after: str) -> str:
     if alike == length:
         return f"the same {length} words, then nothing"
     return f"another word from word {alike + 1} on"
-
-
-def _column(title: str, prompt: str, text: str) -> str:
-    """A title, the prompt in grey, and the text that came after it."""
-    return (
-        f'<div style="flex:1 1 320px"><b>{html.escape(title)}</b><br>'
-        f'<span style="color:{palette.MUTED}">{html.escape(prompt)}</span> {text}</div>'
-    )

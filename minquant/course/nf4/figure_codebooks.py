@@ -1,10 +1,10 @@
-"""Uneven rulers under the bell they were made for.
+"""Uneven rulers under the bell that they were made for.
 
-              ▁▃▆█▆▃▁              the normal, cut at the levels of a codebook: between
-    ──┴──┴─┴─┴┴┴┴┴┴─┴─┴──┴──       two neighbours lies the same area, if it was made of
-    NF4   │  │ │ │││││││ │ │  │    quantiles
-    FP4   │   │  │ │││││ │  │ │    beneath: rulers of the same length, a tick each
-    int4  │ │ │ │ │ │ │ │ │ │ │
+              ▁▃▆█▆▃▁              the normal, cut at the levels of a codebook; if these
+    ──┴──┴─┴─┴┴┴┴┴┴─┴─┴──┴──       are quantiles, all pieces have the same area
+    NF4   │  │ │ │││││││ │ │  │
+    FP4   │   │  │ │││││ │  │ │    below: rulers of the same length, a tick for each
+    int4  │ │ │ │ │ │ │ │ │ │ │    level
 
 Notebook 08 reads it. The levels come from `grids` or from the reader.
 """
@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 
 from minquant.course.drawing import artists, palette
 from minquant.course.drawing.figures import WIDTH, Picture
-from minquant.course.drawing.ruling import number
+from minquant.course.drawing.numbers import number
 
 LEFT, RIGHT = 130, 118  # CSS pixels beside the axes: names, and how many ticks
 TOP, TALL = 34, 190  # the bell
@@ -32,11 +32,10 @@ BELL = NormalDist()
 def rulers_under_the_bell(
     codebooks: Mapping[str, Sequence[float]], sigmas: float, *, title: str = ""
 ) -> Picture:
-    """The normal, cut at the levels of the first codebook, and rulers beneath it.
+    """The normal, cut at the levels of the first codebook, and rulers below it.
 
-    codebooks: name to levels, ascending; each is drawn as long as the first, so that
-    its largest |level| lies where that of the first lies. sigmas: where that is, in
-    standard deviations.
+    codebooks: name to levels, ascending. sigmas: where the largest |level| of each is
+    drawn, in standard deviations.
 
     Raises ValueError if there is none, or one has no level but 0.
     """
@@ -70,13 +69,13 @@ def _scaled(
     """Levels in standard deviations, the largest of each at `sigmas`."""
     if not codebooks:
         raise ValueError("codebooks is empty; give at least one list of levels")
-    made = {}
+    scaled = {}
     for name, levels in codebooks.items():
         values = np.asarray(levels, dtype=float)
         if not len(values) or not np.abs(values).max() > 0:
             raise ValueError(f"codebooks[{name!r}] has no level but 0; give others")
-        made[name] = values * sigmas / np.abs(values).max()
-    return made
+        scaled[name] = values * sigmas / np.abs(values).max()
+    return scaled
 
 
 def areas(levels: Sequence[float]) -> np.ndarray:

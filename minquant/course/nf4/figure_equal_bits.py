@@ -6,8 +6,8 @@
       │   ╲ ╲●  ◆         A diamond alone is a format whose groups are fixed.
       └─┊───┊───── bits per weight
 
-Unlike `figure_pareto`, which joins codes of one width, here all have 4 bits and differ
-in what those mean. Notebook 08 reads it.
+In `figure_pareto` a line joins codes of one width; here all codes have 4 bits, and
+differ in what these mean. Notebook 08 reads it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from minquant.course.drawing import palette
 from minquant.course.drawing.figures import Picture, plot
-from minquant.course.drawing.ruling import number
+from minquant.course.drawing.labels import spread_apart
+from minquant.course.drawing.numbers import number
 
-MARKS, SIGNS = "os^vP", "●■▲▼✚"  # alike, on the lines and beside their names
+MARKS, SIGNS = "os^vP", "●■▲▼✚"  # the same shapes, on lines and before names
 STYLES = "-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1))
-LINE = 19  # CSS pixels between two names
+GAP = 19  # CSS pixels between two names
 RIGHT = 196
 
 Price = tuple[float, float]  # bits per weight, error
@@ -41,8 +42,8 @@ def error_by_price(
     """The picture. formats: name to (bits per weight, error), one for each group size;
     a name with a single one is drawn as a diamond. prices: drawn as dotted lines.
 
-    Raises ValueError if there are none, an error is not positive, or more lines than
-    colours (5 joined, any number alone).
+    Raises ValueError if there is no format, if an error is not positive, or if there
+    are more than five lines.
     """
     joined = {name: p for name, p in formats.items() if len(p) > 1}
     alone = {name: p[0] for name, p in formats.items() if len(p) == 1}
@@ -54,14 +55,18 @@ def error_by_price(
             f"formats holds {len(joined)} lines; give {len(MARKS)} or fewer"
         )
     fig, ax = plot(
-        "bits per weight, scales and zeros counted", ylabel,
-        title=title, height=430, left=86, right=RIGHT,
-    )  # fmt: skip
+        "bits per weight, scales and zeros counted",
+        ylabel,
+        title=title,
+        height=430,
+        left=86,
+        right=RIGHT,
+    )
     _lay_axes(ax, everything)
+    quiet = {"color": palette.MUTED, "transform": ax.get_xaxis_transform()}
     for price in prices:
         ax.axvline(price, color=palette.MUTED, lw=1, ls=(0, (1, 3)))
-        ax.text(price, 0.02, f" {price:g}", transform=ax.get_xaxis_transform(),
-                color=palette.MUTED)  # fmt: skip
+        ax.text(price, 0.02, f" {price:g}", **quiet)
     ends = []
     for i, (name, points) in enumerate(joined.items()):
         color = palette.SERIES[i]
@@ -70,8 +75,8 @@ def error_by_price(
         ends.append((errors[-1], f"{SIGNS[i]} {name}", color))
     for name, (bits, error) in alone.items():
         ax.plot(bits, error, "D", color=palette.GREEN, ms=8, clip_on=False)
-        ax.annotate(name, (bits, error), (8, 6), textcoords="offset points",
-                    color=palette.GREEN, weight="bold")  # fmt: skip
+        looks = {"color": palette.GREEN, "weight": "bold"}
+        ax.annotate(name, (bits, error), (8, 6), textcoords="offset points", **looks)
     _name_ends(ax, ends)
     fig.alt = _describe(joined, alone)
     return fig
@@ -91,28 +96,25 @@ def _lay_axes(ax: Axes, everything: Sequence[Price]) -> None:
 
 
 def _name_ends(ax: Axes, ends: list[tuple[float, str, str]]) -> None:
-    """Names right of the axes, as high as their lines end, moved apart."""
-    height = ax.get_window_extent().height * 100 / ax.figure.dpi
+    """Names right of the axes at the heights where their lines end, moved apart."""
     ends = sorted(ends)
-    y = [height * ax.transAxes.inverted().transform(
-        ax.transData.transform((0, e)))[1] for e, _, _ in ends]  # fmt: skip
-    for _ in range(200):
-        for i in range(len(y) - 1):
-            if (lack := LINE - (y[i + 1] - y[i])) > 0:
-                y[i], y[i + 1] = y[i] - lack / 2, y[i + 1] + lack / 2
-    for at, (_, name, color) in zip(y, ends, strict=True):
-        ax.text(1.015, at / height, name, transform=ax.transAxes, color=color,
-                va="center", weight="bold")  # fmt: skip
+    places = ax.transData.transform([(0, error) for error, _, _ in ends])
+    shares = ax.transAxes.inverted().transform(places)[:, 1]
+    tall = ax.get_window_extent().height * 100 / ax.figure.dpi  # in CSS pixels
+    heights = spread_apart(tall * shares, GAP) / tall
+    looks = {"transform": ax.transAxes, "va": "center", "weight": "bold"}
+    for height, (_, name, color) in zip(heights, ends, strict=True):
+        ax.text(1.015, height, name, color=color, **looks)
 
 
 def _describe(joined: Mapping[str, Sequence[Price]], alone: Mapping[str, Price]) -> str:
-    lines = [
-        f"{name} from {number(max(p)[1], digits=3)} at {max(p)[0]:.3g} bits to "
-        f"{number(min(p)[1], digits=3)} at {min(p)[0]:.3g}"
-        for name, p in joined.items()
-    ]
-    lines += [
-        f"{name} {number(error, digits=3)} at {bits:.3g} bits"
-        for name, (bits, error) in alone.items()
-    ]
+    lines = []
+    for name, points in joined.items():
+        (few, error_few), (many, error_many) = min(points), max(points)
+        lines.append(
+            f"{name} from {number(error_many, digits=3)} at {many:.3g} bits to "
+            f"{number(error_few, digits=3)} at {few:.3g}"
+        )
+    for name, (bits, error) in alone.items():
+        lines.append(f"{name} {number(error, digits=3)} at {bits:.3g} bits")
     return f"Error against bits per weight. {'; '.join(lines)}."

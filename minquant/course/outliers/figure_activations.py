@@ -1,10 +1,10 @@
 """The inputs of a layer as a map: a row for each token, a column for each channel.
 
-    token 0   ▒▒░▒█▒▒░▒▒█▒      dark: near 0. Yellow: the threshold and above. What is
-    token 1   ░▒▒▒█░▒▒▒▒█▒      large in one token only is a dot; an outlier channel is
-    token 2   ▒░▒▒█▒▒▒░▒█░      a line from top to bottom
+    token 0   ▒▒░▒█▒▒░▒▒█▒      dark: near 0. Yellow: the threshold and above. A value
+    token 1   ░▒▒▒█░▒▒▒▒█▒      that is large in one token only is a dot; an outlier
+    token 2   ▒░▒▒█▒▒▒░▒█░      channel is a line from top to bottom
 
-All maps of a picture share one scale of colours, a logarithmic one. Lesson 05 reads it.
+All maps of a picture share one logarithmic scale of colours. Lesson 05 reads it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from torch import Tensor
 
 from minquant.course.drawing import palette
 from minquant.course.drawing.figures import WIDTH, Picture
-from minquant.course.drawing.ruling import number
+from minquant.course.drawing.numbers import number
 
-TOKENS = 60  # the first ones are drawn
+TOKENS = 60  # how many are drawn, from the first on
 LEFT, TOP, TALL, GAP, BAR = 66, 44, 216, 34, 118  # CSS pixels
-LOWEST = 1 / 60  # of the threshold: all below is as dark
+LOWEST = 1 / 60  # of the threshold: the darkest colour, for all below as well
 
 
 @palette.style()
@@ -33,14 +33,15 @@ def maps_of_inputs(
 ) -> Picture:
     """A map of |x| for each of a few inputs X (n, in), side by side.
 
-    inputs: title to X. threshold: from here on all is yellow.
+    inputs: title to X. threshold: all from here on is yellow.
+
     Raises ValueError if there are none, or more than three.
     """
     if not 1 <= len(inputs) <= 3:
         raise ValueError(f"inputs has {len(inputs)} entries; give one to three")
     fig = Picture(WIDTH, TOP + TALL + 66)
     room = WIDTH - LEFT - BAR - GAP * (len(inputs) - 1)
-    wide, said = room / len(inputs), []
+    wide, described = room / len(inputs), []
     for i, (name, X) in enumerate(inputs.items()):
         size = X.detach().abs().float().cpu()
         left = LEFT + i * (wide + GAP)
@@ -52,15 +53,15 @@ def maps_of_inputs(
         else:
             ax.set_yticks([])
         share = (size >= threshold).float().mean(0)
-        said.append(_describe(name, share.numpy(), number(size.max(), digits=3)))
+        described.append(_describe(name, share.numpy(), number(size.max(), digits=3)))
     _scale(fig, image, threshold)
     limit = f"columns that reach {number(threshold, digits=2)}"
-    fig.alt = f"Maps of the inputs of a layer, {limit}. " + " ".join(said)
+    fig.alt = f"Maps of the inputs of a layer, {limit}. " + " ".join(described)
     return fig
 
 
 def _map(ax: Axes, size: np.ndarray, threshold: float) -> AxesImage:
-    """One map; pixels are not blended, so that one column stays one column."""
+    """One map; pixels are not blended, so that a column stays as wide as it is."""
     low = threshold * LOWEST
     image = ax.imshow(
         size.clip(low, threshold),
@@ -78,12 +79,12 @@ def _scale(fig: Picture, image: AxesImage, threshold: float) -> None:
     ax = fig.axes_at(WIDTH - BAR + 24, TOP, 16, TALL)
     bar = fig.colorbar(image, cax=ax)
     marks = [threshold * LOWEST, threshold / 6, threshold]
-    bar.set_ticks(marks, labels=[number(m, digits=2) for m in marks])
+    bar.set_ticks(marks)
     bar.minorticks_off()
     bar.outline.set_visible(False)
     ax.set_title("|x|", fontweight="normal")
-    words = (f"{marks[0]:.2g} or less", f"{marks[1]:.2g}", f"{marks[2]:.2g} or more")
-    bar.ax.set_yticklabels([w.replace(" or ", "\nor ") for w in words])
+    low, middle, high = (f"{mark:.2g}" for mark in marks)
+    bar.ax.set_yticklabels([f"{low}\nor less", middle, f"{high}\nor more"])
 
 
 def _describe(name: str, share: np.ndarray, largest: str) -> str:
@@ -91,7 +92,8 @@ def _describe(name: str, share: np.ndarray, largest: str) -> str:
     reached = np.flatnonzero(share)
     if not len(reached):
         return f"{name}: none; the largest |x| is {largest}."
-    columns = ", ".join(map(str, reached[:8])) + (" …" if len(reached) > 8 else "")
+    columns = ", ".join(map(str, reached[:8]))
+    columns += " …" if len(reached) > 8 else ""
     return (
         f"{name}: {len(reached)} of {len(share)} ({columns}), each in "
         f"{share[reached].min():.0%} to {share[reached].max():.0%} of the tokens; the "

@@ -1,4 +1,4 @@
-"""The split of LLM.int8(): which columns are taken out, and what the rest wins.
+"""The split of LLM.int8(): which columns are taken out, and what the rest gains.
 
     largest |x|  ┄┄┄█┄┄┄┄█┄┄┄ threshold      error │    ____╱  at each threshold; the
       by column  ▂▁▂█▁▂▁▁█▂▁                       │ __╱       dot is the one set
@@ -7,19 +7,20 @@
                  ╲│╱╲│╱│╲│╱
                  │  │  │  │    the ticks of its ruler
 
-The picture keeps its artists; another X or W draws the background anew. The numbers
-are a `Parted` (one threshold) and a `Sweep` (many). Lesson 05 shows it inside
-`widget_outliers`.
+The picture keeps its artists; for another X or W the background is drawn anew. The
+numbers are an `OutlierSplit` (one threshold) and a `Sweep` (many). Lesson 05 shows it
+inside `widget_outliers`.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from matplotlib.axis import Axis
 
 from minquant.course.drawing import artists, palette
 from minquant.course.drawing.figures import Picture
 from minquant.course.outliers.figure_token_ruler import TokenRuler
-from minquant.course.outliers.outlier_split import Parted, Sweep
+from minquant.course.outliers.outlier_split import OutlierSplit, Sweep
 
 # Where things stand, in CSS pixels: left, top, width, height.
 SIZE = (900, 484)
@@ -30,10 +31,10 @@ OUT = (704, 312, 180, 116)
 
 
 class SplitPicture:
-    """The picture of a `Parted` before its `Sweep`; `update` moves on to another."""
+    """The picture of an `OutlierSplit` and its `Sweep`; `update` shows another."""
 
     @palette.style()
-    def __init__(self, sweep: Sweep, parted: Parted) -> None:
+    def __init__(self, sweep: Sweep, split: OutlierSplit) -> None:
         self.fig = Picture(*SIZE)
         self.columns_ax, self.error_ax, self.out_ax = (
             self.fig.axes_at(*place, facecolor="none")
@@ -44,10 +45,10 @@ class SplitPicture:
         self.error_ax.set(xscale="log", yscale="log")
         self.out_ax.set(xscale="log", ylim=(0, 105), xlabel="threshold")
         self.out_ax.set_yticks([0, 50, 100], ["0 %", "50 %", "100 %"])
-        self.of: Sweep | None = None
+        self.drawn: Sweep | None = None  # in the background
         self._write()
         self._add_artists()
-        self.update(sweep, parted)
+        self.update(sweep, split)
 
     def _write(self) -> None:
         write = self.fig.write
@@ -63,64 +64,66 @@ class SplitPicture:
         columns, token = self.columns_ax, self.token
         self.lit = artists.boxes(columns, palette.HIGHLIGHT)
         self.bars = artists.boxes(columns, palette.BLUE)
-        self.gone = artists.boxes(columns, palette.VIOLET)
+        self.outlier_bars = artists.boxes(columns, palette.VIOLET)
         self.limit = artists.lines(columns, palette.INK, 1.4, linestyles=(0, (4, 3)))
         (self.curve,) = self.error_ax.plot([], [], color=palette.VERMILION)
         (self.shares,) = self.out_ax.plot([], [], color=palette.VIOLET)
-        self.here = [
+        self.dots = [
             artists.marks(self.error_ax, "o", 9, color=palette.VERMILION),
             artists.marks(self.out_ax, "o", 9, color=palette.VIOLET),
         ]
-        self.fig.move(self.lit, self.bars, self.gone, self.limit)
-        self.fig.move(token.ticks, token.snaps, token.dots, token.title, *self.here)
+        self.fig.move(self.lit, self.bars, self.outlier_bars, self.limit)
+        self.fig.move(token.ticks, token.snaps, token.dots, token.title, *self.dots)
 
     @palette.style()
-    def update(self, sweep: Sweep, parted: Parted) -> None:
+    def update(self, sweep: Sweep, split: OutlierSplit) -> None:
         """Show this threshold and token, and write the alt text anew.
 
-        sweep: of the same X and W. The background is drawn anew for another one.
+        sweep: of the same X and W; for another sweep the background is drawn anew.
         """
-        if self.of is not sweep:
-            self._change(sweep, parted)
-            self.of = sweep
+        if self.drawn is not sweep:
+            self._draw_background(sweep, split)
+            self.drawn = sweep
         low, high = self.columns_ax.get_ylim()
-        x, tops, taken = np.arange(len(parted.tops)), parted.tops, parted.taken
-        artists.fill(self.lit, x[taken] - 0.5, x[taken] + 0.5, low, high)
-        for bars, which in ((self.bars, ~taken), (self.gone, taken)):
-            artists.fill(bars, x[which] - 0.42, x[which] + 0.42, low, tops[which])
-        limit = min(max(parted.split.threshold, low), high)
-        self.limit.set_segments(artists.segments(-1, limit, len(tops), limit))
+        largest, outliers, measured = split.largest, split.outliers, split.measured
+        x = np.arange(len(largest))
+        artists.fill(self.lit, x[outliers] - 0.5, x[outliers] + 0.5, low, high)
+        for bars, here in ((self.bars, ~outliers), (self.outlier_bars, outliers)):
+            artists.fill(bars, x[here] - 0.42, x[here] + 0.42, low, largest[here])
+        height = min(max(measured.threshold, low), high)
+        self.limit.set_segments(artists.segments(-1, height, len(largest), height))
         first, last = self.error_ax.get_xlim()
-        at = min(max(parted.split.threshold, first), last)
+        place = min(max(measured.threshold, first), last)
         bottom, top = self.error_ax.get_ylim()
-        self.here[0].set_data([at], [min(max(parted.split.error, bottom), top)])
-        self.here[1].set_data([at], [100 * parted.split.columns])
-        self.token.update(parted)
-        self.fig.alt = parted.describe()
+        error_dot, columns_dot = self.dots
+        error_dot.set_data([place], [min(max(measured.error, bottom), top)])
+        columns_dot.set_data([place], [100 * measured.columns])
+        self.token.update(split)
+        self.fig.alt = split.describe()
 
-    def _change(self, sweep: Sweep, parted: Parted) -> None:
-        """Another matrix or other inputs: the background is drawn anew."""
-        tops = parted.tops[parted.tops > 0]
-        self.columns_ax.set(xlim=(-1, len(parted.tops)))
-        self.columns_ax.set_ylim(0.6 * tops.min(), max(1.6 * tops.max(), 9))
-        places = [split.threshold for split in sweep.splits]
-        errors = [split.error for split in sweep.splits]
-        self.curve.set_data(places, errors)
-        self.shares.set_data(places, [100 * split.columns for split in sweep.splits])
-        seen = [e for e in [*errors, sweep.whole] if e > 0]
-        self.error_ax.set_ylim(min(seen) / 1.5, 1.6 * max(seen))
+    def _draw_background(self, sweep: Sweep, split: OutlierSplit) -> None:
+        """Axes and curves for another matrix or other inputs."""
+        largest = split.largest[split.largest > 0]
+        self.columns_ax.set(xlim=(-1, len(split.largest)))
+        self.columns_ax.set_ylim(0.6 * largest.min(), max(1.6 * largest.max(), 9))
+        thresholds = [point.threshold for point in sweep.splits]
+        errors = [point.error for point in sweep.splits]
+        self.curve.set_data(thresholds, errors)
+        self.shares.set_data(thresholds, [100 * p.columns for p in sweep.splits])
+        positive = [error for error in [*errors, sweep.without] if error > 0]
+        self.error_ax.set_ylim(min(positive) / 1.5, 1.6 * max(positive))
         for ax in (self.error_ax, self.out_ax):
-            ax.set_xlim(places[0], places[-1])
+            ax.set_xlim(thresholds[0], thresholds[-1])
         for axis in (self.columns_ax.yaxis, self.error_ax.xaxis, self.out_ax.xaxis):
             _label_decades(axis, "")
         _label_decades(self.error_ax.yaxis, " %")
-        self.fig.settle()
+        self.fig.forget_background()
 
 
-def _label_decades(axis: object, unit: str) -> None:
-    """Powers of ten in full, as 0.1 and 100, or as per cent."""
+def _label_decades(axis: Axis, unit: str) -> None:
+    """Ticks at powers of ten, written out as 0.1 and 100, or in per cent."""
     low, high = axis.get_view_interval()
-    places = [10.0**k for k in range(-7, 7) if low <= 10.0**k <= high]
-    scale = 100 if unit else 1
-    axis.set_ticks(places, labels=[f"{scale * place:g}{unit}" for place in places])
+    ticks = [10.0**k for k in range(-7, 7) if low <= 10.0**k <= high]
+    scale = 100 if unit == " %" else 1
+    axis.set_ticks(ticks, labels=[f"{scale * tick:g}{unit}" for tick in ticks])
     axis.set_ticks([], minor=True)

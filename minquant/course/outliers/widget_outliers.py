@@ -3,9 +3,9 @@
     outlier_threshold({"layer": (X, W)})        # the last line of a cell
 
 The reader moves the threshold of LLM.int8() and sees which columns of X are taken out,
-how fine the ruler of one token becomes, the error and what share is multiplied in
-floats. Every number is that of `llm_int8`; each layer's curves are computed when it is
-first chosen, and remembered. Lesson 05 shows it.
+how fine the ruler of one token becomes, the error, and the share of columns that is
+multiplied in floats. Every number comes from `llm_int8`; the curves of a layer are
+computed when it is first chosen, and remembered. Lesson 05 shows it.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from minquant.course.drawing.ruling import number
-from minquant.course.live.controls import choice, integer
-from minquant.course.live.controls import number as number_control
+from minquant.course.drawing.numbers import number
+from minquant.course.live.controls import choice, decimal, integer
 from minquant.course.live.dashboard import Dashboard, Frame, Spot
+from minquant.course.live.markup import paragraph
 from minquant.course.outliers.figure_outlier_split import COLUMNS, SplitPicture
-from minquant.course.outliers.outlier_split import Parted, Sweep
+from minquant.course.outliers.outlier_split import OutlierSplit, Sweep
 
 KEPT = {"16 bits, the paper": torch.float16, "int8, bitsandbytes": "int8"}
 Layer = tuple[Float[Tensor, "n in"], Float[Tensor, "out in"]]
@@ -38,8 +38,10 @@ def outlier_threshold(
 ) -> Dashboard:
     """The widget. layers: name to X (n, in), inputs of a layer, and its W (out, in).
 
-    threshold, token: the first values. kept: what the outlier columns of W are held in,
-    one of KEPT. Raises ValueError if there is no layer.
+    threshold, token: the first values. kept: how the outlier columns of W are stored,
+    one of KEPT.
+
+    Raises ValueError if there is no layer.
     """
     if not layers:
         raise ValueError("layers is empty; give at least one, a name to (X, W)")
@@ -49,7 +51,7 @@ def outlier_threshold(
     return Dashboard(
         study.draw,
         {
-            "threshold": number_control("threshold", threshold, 0, highest, step=0.5),
+            "threshold": decimal("threshold", threshold, 0, highest, step=0.5),
             "token": integer("token", token, 0, tokens - 1),
             "layer": choice("layer", next(iter(layers)), list(layers)),
             "kept": choice("outliers of W", kept, list(KEPT)),
@@ -58,7 +60,7 @@ def outlier_threshold(
 
 
 class Study:
-    """Layers and their curves: computes when asked, remembers, draws."""
+    """Layers and their curves: computes them when asked, remembers and draws them."""
 
     def __init__(self, layers: Mapping[str, Layer]) -> None:
         self.layers = {
@@ -73,25 +75,24 @@ class Study:
 
     def draw(self, *, threshold: float, token: int, layer: str, kept: str) -> Frame:
         """The picture, the words, the texts under the pointer."""
-        how = {"outlier_weights": KEPT[kept]}
-        parted = Parted.of(*self.layers[layer], threshold, token, **how)
+        X, W = self.layers[layer]
+        split = OutlierSplit.of(X, W, threshold, token, outlier_weights=KEPT[kept])
         sweep = self.sweep(layer, kept)
         if self.picture is None:
-            self.picture = SplitPicture(sweep, parted)
+            self.picture = SplitPicture(sweep, split)
         else:
-            self.picture.update(sweep, parted)
-        told = (
-            f"{parted.describe()} With nothing taken out the error is "
-            f"{sweep.whole:.2%} of Y."
+            self.picture.update(sweep, split)
+        words = paragraph(
+            f"{split.describe()} With nothing taken out the error is "
+            f"{sweep.without:.2%} of Y."
         )
-        words = f'<p style="margin:0 0 6px">{told}</p>'
-        return Frame(self.picture.fig, words, spots=_spots(parted))
+        return Frame(self.picture.fig, words, spots=_spots(split))
 
 
-def _spots(parted: Parted) -> list[Spot]:
-    """Under the pointer: each column, its largest |x|, and what becomes of it."""
+def _spots(split: OutlierSplit) -> list[Spot]:
+    """Texts under the pointer: each column, its largest |x|, whether it stays."""
     left, top, wide, tall = COLUMNS
-    each = wide / (len(parted.tops) + 1)
+    each = wide / (len(split.largest) + 1)
     return [
         Spot(
             left + each * (j + 0.5),
@@ -99,7 +100,9 @@ def _spots(parted: Parted) -> list[Spot]:
             each,
             tall,
             f"column {j}: largest |x| {number(size, digits=3)}, "
-            f"{'taken out' if gone else 'stays'}",
+            f"{'taken out' if outlier else 'stays'}",
         )
-        for j, (size, gone) in enumerate(zip(parted.tops, parted.taken, strict=True))
+        for j, (size, outlier) in enumerate(
+            zip(split.largest, split.outliers, strict=True)
+        )
     ]

@@ -1,4 +1,4 @@
-"""The roofline, and what it says of fewer bits: how much faster, for how many tokens.
+"""The roofline, and how much faster fewer bits can be, for how many tokens.
 
     `roofs`       operations per second ┌───────────  arithmetic
                                       ╱│
@@ -7,10 +7,10 @@
 
     `speedups`    times as fast as 16 bits, by tokens: a product that reads codes and
                   multiplies them as they come, one that writes W_hat first, and one
-                  without tensor cores. Points are kernels that others measured
+                  without tensor cores. Points are measurements of others' kernels
 
-All axes are logarithmic, so a factor is the same distance everywhere. Every line is
-`roofline`'s arithmetic, a bound: real kernels lie below. Notebook 10 reads both.
+All axes are logarithmic, so a factor is the same distance everywhere. Every line is an
+upper bound, computed by `roofline`; real kernels lie below. Notebook 10 reads both.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from minquant.course.drawing import palette
 from minquant.course.drawing.figures import WIDTH, Picture, plot
-from minquant.course.drawing.ruling import number
+from minquant.course.drawing.numbers import number
 from minquant.planning.roofline import Machine, Product, least_seconds, written_first
 
 MARKS, STYLES = "os^Dv", ("-", "--", "-.", (0, (9, 2)), (0, (1, 1)))
@@ -48,10 +48,11 @@ def _log(ax: Axes, x: Sequence[float], y: Sequence[float]) -> None:
 
 @palette.style()
 def roofs(machines: Sequence[Machine], marks: Mapping[str, float]) -> Picture:
-    """The roofs of up to five machines, their ridges marked.
+    """The roofs of up to five machines, with marks at their ridges.
 
     marks: name to operations per byte of products, as dotted lines.
-    Raises ValueError for no machine, or more than there are colours.
+
+    Raises ValueError if there is no machine, or more than five.
     """
     if not 0 < len(machines) <= len(MARKS):
         raise ValueError(f"machines are {len(machines)}; give 1 to {len(MARKS)}")
@@ -73,14 +74,15 @@ def roofs(machines: Sequence[Machine], marks: Mapping[str, float]) -> Picture:
         height = [machine.attainable(x) / 1e9 for x in intensities]
         ax.plot(intensities, height, color=color, ls=STYLES[i])
         ax.plot(machine.ridge, peaks[i], MARKS[i], color=color, ms=8)
-        ax.annotate(machine.name, (4096, peaks[i]), (8, 0), color=color,
-                    textcoords="offset points", va="center", weight="bold")  # fmt: skip
+        looks = {"color": color, "va": "center", "weight": "bold"}
+        end = 4096, peaks[i]
+        ax.annotate(machine.name, end, (8, 0), textcoords="offset points", **looks)
+    paper = {"fc": palette.PAPER, "ec": "none", "pad": 1}
+    looks = {"color": palette.MUTED, "va": "center", "bbox": paper}
     for i, (name, intensity) in enumerate(marks.items()):
         ax.axvline(intensity, color=palette.MUTED, lw=1.2, ls=":")
-        place = 0.96 - 0.07 * i, ax.get_xaxis_transform()
-        paper = {"fc": palette.PAPER, "ec": "none", "pad": 1}
-        ax.text(intensity * 1.08, place[0], name, transform=place[1], va="center",
-                color=palette.MUTED, bbox=paper)  # fmt: skip
+        place = intensity * 1.08, 0.96 - 0.07 * i
+        ax.text(*place, name, transform=ax.get_xaxis_transform(), **looks)
     fig.alt = "Attainable operations per second by operations per byte. " + "; ".join(
         f"{m.name}: rising to {m.peak / 1e9:,.0f} thousand million at "
         f"{number(m.ridge, digits=3)} operations per byte, then level"
@@ -93,18 +95,18 @@ def roofs(machines: Sequence[Machine], marks: Mapping[str, float]) -> Picture:
 def speedup(
     machine: Machine, name: str, bits_per_weight: float, out: int, width: int
 ) -> list[float]:
-    """Times as fast as 16 bits at TOKENS, for one of LOOKS, at best.
+    """How many times as fast as 16 bits at TOKENS, at best. name: of LOOKS.
 
     Both sides are bounds: `least_seconds` of 16 bits over the bound of the other way.
     """
+    limited, bound = machine, least_seconds
     if name == "codes, without tensor cores":
-        plain, written = machine.without_tensor_cores(), False
-    else:
-        plain, written = machine, name == "W_hat written first"
-    bound = written_first if written else least_seconds
+        limited = machine.without_tensor_cores()
+    elif name == "W_hat written first":
+        bound = written_first
     products = [Product(tokens, out, width) for tokens in TOKENS]
     return [
-        least_seconds(machine, p) / bound(plain, p, bits_per_weight) for p in products
+        least_seconds(machine, p) / bound(limited, p, bits_per_weight) for p in products
     ]
 
 
@@ -117,52 +119,56 @@ def speedups(
     width: int = 8192,
     measured: Mapping[str, Mapping[str, Mapping[int, float]]] | None = None,
 ) -> Picture:
-    """A panel for each of up to three cards. The third line is drawn for cards before
-    sm_80, where Triton has no tensor cores.
+    """A panel for each of up to three cards.
 
-    measured: card to kernel to tokens to times as fast as 16 bits.
-    Raises ValueError for other numbers of cards.
+    The line without tensor cores is drawn for cards before sm_80, on which Triton does
+    not use them. measured: by card, kernel and tokens, how many times as fast as 16
+    bits.
+
+    Raises ValueError if there is no card, or more than three.
     """
     if not 0 < len(cards) <= 3:
         raise ValueError(f"cards are {len(cards)}; give 1 to 3")
     fig = Picture(WIDTH, 404)
-    told = []
+    rows = []
     for i, card in enumerate(cards):
         ax = fig.axes_at(64 + i * (PANEL + GAP), TOP, PANEL, 270)
         _log(ax, [1, 4, 16, 64, 256, 1024], [0.25, 0.5, 1, 2, 4])
         ax.set(xlim=(0.8, TOKENS[-1]), ylim=(0.22, 6), title=card.name)
         ax.axhline(1, color=palette.MUTED, lw=1)
         for name, (color, style) in LOOKS.items():
-            plain = name == "codes, without tensor cores"
-            if plain and (card.capability or (9, 0)) >= (8, 0):
+            has_tensor_cores = (card.capability or (9, 0)) >= (8, 0)
+            if name == "codes, without tensor cores" and has_tensor_cores:
                 continue
             times = speedup(card, name, bits_per_weight, out, width)
             ax.plot(TOKENS, times, color=color, ls=style)
-            told.append(_tell(card.name, name, times))
+            rows.append(_ends(card.name, name, times))
         for kernel, points in (measured or {}).get(card.name, {}).items():
             ax.plot(*zip(*points.items(), strict=True), "o", color=palette.GREEN, ms=6)
-            ax.annotate(kernel, max(points.items()), (3, 10), color=palette.GREEN,
-                        textcoords="offset points", va="center")  # fmt: skip
-            said = ", ".join(f"{times:g} at M = {n}" for n, times in points.items())
-            told.append(f"{card.name}, measured, {kernel}: {said}")
+            looks = {"color": palette.GREEN, "va": "center"}
+            last = max(points.items())
+            ax.annotate(kernel, last, (3, 10), textcoords="offset points", **looks)
+            values = ", ".join(f"{times:g} at M = {n}" for n, times in points.items())
+            rows.append(f"{card.name}, measured, {kernel}: {values}")
     fig.axes[0].set_ylabel("times as fast as 16 bits")
     fig.axes[len(cards) // 2].set_xlabel("tokens at a time")
     _legend(fig, bool(measured))
-    fig.alt = f"Times as fast as 16 bits, by tokens. {'; '.join(told)}."
+    fig.alt = f"Times as fast as 16 bits, by tokens. {'; '.join(rows)}."
     return fig
 
 
 def _legend(fig: Picture, measured: bool) -> None:
     """What the lines are, above the panels."""
     signs = {"-": "──", "--": "╌╌", "-.": "─·"}
-    named = [(f"{signs[s]} {name}", color) for name, (color, s) in LOOKS.items()]
-    named += [("● kernels of others", palette.GREEN)] if measured else []
-    for i, (text, color) in enumerate(named):
-        fig.write(20 + 330 * (i % 2), 14 + 20 * (i // 2), text, color=color,
-                  weight="bold")  # fmt: skip
+    keys = [(f"{signs[style]} {name}", color) for name, (color, style) in LOOKS.items()]
+    if measured:
+        keys.append(("● kernels of others", palette.GREEN))
+    for i, (text, color) in enumerate(keys):
+        place = 20 + 330 * (i % 2), 14 + 20 * (i // 2)
+        fig.write(*place, text, color=color, weight="bold")
 
 
-def _tell(card: str, name: str, times: list[float]) -> str:
+def _ends(card: str, name: str, times: list[float]) -> str:
     """Both ends of a line in words."""
     last = TOKENS[-1]
     return f"{card}, {name}: {times[0]:.2f} at 1 token, {times[-1]:.2f} at {last}"

@@ -2,11 +2,10 @@
 
     word_board(matrices)      # name to PackedMatrix, 4 bits: the last line of a cell
 
-A menu of matrices, boxes with sliders for the row and for the word in it, and a button
-for each of the 32 bits, in the order of the picture. Another word comes as it is
-stored; a flipped bit makes another number of one of its eight weights. Nothing is
-changed but the picture: `words` unpacks the row with the word as the buttons say.
-Notebook 10 shows it.
+There is a menu of matrices, a box and slider for the row and for the word in it, and a
+button for each of the 32 bits, in the order of the picture. A word is first shown as it
+is stored; flipping a bit changes one of its eight weights in the picture, and not in
+the matrix. Notebook 10 shows it.
 """
 
 from __future__ import annotations
@@ -16,16 +15,17 @@ from collections.abc import Callable, Mapping
 import ipywidgets as ipw
 
 from minquant.course.drawing import palette
-from minquant.course.drawing.ruling import number
+from minquant.course.drawing.numbers import number
 from minquant.course.live.controls import Control, choice, integer
 from minquant.course.live.dashboard import Dashboard, Frame
+from minquant.course.live.markup import paragraph
 from minquant.course.packing.figure_words import (
     BOXES,
     GAP,
     MIDDLE,
     PITCH,
-    Seen,
     WordPicture,
+    WordView,
 )
 from minquant.kernels.packed_words import PackedMatrix
 
@@ -37,27 +37,27 @@ def word_board(
 ) -> Dashboard:
     """The widget. matrices: of 4 bits with whole blocks, by name.
 
-    row, word: where it starts. Raises ValueError if there is no matrix.
+    row, word: the first values.
+
+    Raises ValueError if there is no matrix.
     """
     if not matrices:
         raise ValueError("matrices is empty; give at least one, by its name")
     board = WordBoard(matrices, row, word)
-    pictures: list[WordPicture] = []
+    name, row, word, pattern = board.value
+    picture = WordPicture(WordView.of(matrices[name], row, word, pattern))
 
     def _draw(place: State) -> Frame:
         name, row, word, pattern = place
-        seen = Seen.of(matrices[name], row, word, pattern)
-        if pictures:
-            pictures[0].update(seen)
-        else:
-            pictures.append(WordPicture(seen))
-        return Frame(pictures[0].fig, _words(seen))
+        view = WordView.of(matrices[name], row, word, pattern)
+        picture.update(view)
+        return Frame(picture.fig, _words(view))
 
     return Dashboard(_draw, {"place": board})
 
 
 class WordBoard(Control):
-    """Matrix, row, word and bits, held together; the value is a `State`."""
+    """Matrix, row, word and bits in one control; its value is a `State`."""
 
     def __init__(
         self, matrices: Mapping[str, PackedMatrix], row: int, word: int
@@ -79,7 +79,7 @@ class WordBoard(Control):
         parts = [part for place in self.places for part in place.parts]
         box = ipw.VBox([line, bits, ipw.HTML(_css())])
         super().__init__("word", box, *parts, *self.buttons)
-        self._read()
+        self._show()
         for place in self.places:
             place.watch(self._go)
         for button in self.buttons:
@@ -87,25 +87,25 @@ class WordBoard(Control):
 
     @property
     def value(self) -> State:
-        """Where, and the 32 bits as the buttons say."""
+        """Matrix, row and word, and the 32 bits of the buttons as a number."""
         return (*(place.value for place in self.places), self.pattern)
 
     @value.setter
     def value(self, value: tuple[str, int, int] | State) -> None:
-        """Set from code: matrix, row, word, and the pattern if it is not the stored."""
+        """Set from code: matrix, row, word, and the pattern if not as stored."""
         self._busy = True
         try:
             self._limit(value[0])
-            for place, one in zip(self.places, value, strict=False):
-                place.value = one
+            for place, chosen in zip(self.places, value, strict=False):
+                place.value = chosen
         finally:
             self._busy = False
-        self._read(*value[3:])
-        self._tell()
+        self._show(*value[3:])
+        self._call_back()
 
     @property
     def spoken(self) -> str:
-        """The place in words, and the bits as one number."""
+        """The place, and the bits as one number."""
         name, row, word, pattern = self.value
         return f"{word} of row {row} of {name}, 0x{pattern:08X}"
 
@@ -114,7 +114,7 @@ class WordBoard(Control):
         self._callbacks.append(callback)
 
     def _limit(self, name: str) -> None:
-        """Another matrix may have fewer rows, or more."""
+        """Let the boxes end where this matrix ends."""
         for place, count in zip(
             self.places[1:], self.matrices[name].words.shape, strict=True
         ):
@@ -122,7 +122,7 @@ class WordBoard(Control):
                 part.max = count - 1
 
     def _go(self, change: object) -> None:
-        """Another word: as it is stored."""
+        """Another word was chosen: show it as it is stored."""
         if self._busy:
             return
         self._busy = True
@@ -130,23 +130,23 @@ class WordBoard(Control):
             self._limit(self.matrix.value)
         finally:
             self._busy = False
-        self._read()
-        self._tell()
+        self._show()
+        self._call_back()
 
     def _flip(self, change: object) -> None:
         """A bit was flipped."""
         if self._busy:
             return
-        said = "".join(str(int(button.value)) for button in self.buttons)
-        self._read(int(said, 2))
-        self._tell()
+        digits = "".join(str(int(button.value)) for button in self.buttons)
+        self._show(int(digits, 2))
+        self._call_back()
 
-    def _tell(self) -> None:
+    def _call_back(self) -> None:
         for callback in self._callbacks:
             callback(None)
 
-    def _read(self, pattern: int | None = None) -> None:
-        """Let the buttons say this pattern, or what is stored."""
+    def _show(self, pattern: int | None = None) -> None:
+        """Set the buttons to this pattern, by default the stored one."""
         words = self.matrices[self.matrix.value].words
         stored = int(words[self.row.value, self.word.value]) & 0xFFFFFFFF
         self.pattern = stored if pattern is None else pattern
@@ -159,8 +159,12 @@ class WordBoard(Control):
 
 
 def _button(i: int) -> ipw.ToggleButton:
-    """The button of bit 31 − i, beneath its box in the picture."""
-    gap = 0 if i % 4 else MIDDLE if i == 16 else GAP if i else 0
+    """The button of bit 31 − i, below its box in the picture."""
+    gap = 0  # before this button
+    if i == 16:
+        gap = MIDDLE
+    elif i and i % 4 == 0:
+        gap = GAP
     layout = ipw.Layout(
         width=f"{PITCH - 2}px", padding="0", margin=f"0 2px 0 {gap:g}px", flex="none"
     )
@@ -177,17 +181,17 @@ def _css() -> str:
     )
 
 
-def _words(seen: Seen) -> str:
-    """What was changed, or how to read it."""
-    said = [
+def _words(view: WordView) -> str:
+    """The weights that were changed, or how to read the word."""
+    changes = [
         f"code {code} at column {column}: the weight was "
-        f"{number(seen.before[column - seen.first], digits=3)}, "
+        f"{number(view.before[column - view.first], digits=3)}, "
         f"now <b>{number(weight, digits=3)}</b>"
         for code, column, weight, changed in zip(
-            seen.codes, seen.columns, seen.weights, seen.changed, strict=True
+            view.codes, view.columns, view.weights, view.changed, strict=True
         )
         if changed
     ]
-    if not said:
-        said = ["as it is stored: eight codes, weight = (code − 8) × scale"]
-    return f'<p style="margin:0 0 6px">Word {seen.word}, {"; ".join(said)}.</p>'
+    if not changes:
+        changes = ["as it is stored: eight codes, weight = (code − 8) × scale"]
+    return paragraph(f"Word {view.word}, {'; '.join(changes)}.")

@@ -4,72 +4,27 @@
     LoRA               ▇▇▇▇▇▇▇▇                                  13.8 GB
     QLoRA              ▇▇                                         4.3 GB
 
-Parts are told apart by colour and hatch, and their order is the legend's, which has
-those that some bar has. A part that is too thin for a rim gets none, or the rim would
-hide it. `update` moves the bars; the axis keeps the first bar's end, so that bars
-shrink before the eye. Notebook 09 reads it.
+The legend names the parts that some bar has. `update` moves the bars; the axis keeps
+the end of the first drawing, so that bars shrink before the eye. Notebook 09 reads it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from math import inf
-
-from matplotlib.collections import PolyCollection
-from matplotlib.patches import Patch
+from collections.abc import Mapping
 
 from minquant.course.drawing import artists, palette
 from minquant.course.drawing.figures import WIDTH, Picture
+from minquant.course.drawing.numbers import UNITS, readable_bytes
+from minquant.course.drawing.stacked_bars import Part, add_legend, add_parts, stack
 from minquant.planning.memory import StepMemory
 
-PARTS = {  # name, colour, hatch
-    "weights": (palette.BLUE, ""),
-    "gradients": (palette.SKY, "///"),
-    "optimizer": (palette.INK, ""),
-    "saved": (palette.HAIRLINE, "..."),
+PARTS = {  # by the fields of a StepMemory
+    "weights": Part("weights", palette.BLUE),
+    "gradients": Part("gradients", palette.SKY, "///"),
+    "optimizer": Part("Adam and masters", palette.INK),
+    "saved": Part("saved for backward", palette.HAIRLINE, "..."),
 }
-SAID = ("weights", "gradients", "Adam and masters", "saved for backward")
 LEFT, RIGHT, TOP, ROW = 200, 110, 66, 44  # CSS pixels
-RIM, THIN = 0.8, 6  # of a part, in points; the CSS pixels below which it has none
-UNITS = {"GB": 1e9, "MB": 1e6, "kB": 1e3}
-
-
-def amount(n_bytes: float, digits: int = 3) -> str:
-    """Bytes in the unit that suits them; 1 kB is 1000 bytes.
-
-    >>> amount(6_738_415_616 * 2), amount(2130), amount(512)
-    ('13.5 GB', '2.13 kB', '512 bytes')
-    """
-    for unit, size in UNITS.items():
-        if n_bytes >= size:
-            number, whole = n_bytes / size, 10**digits
-            text = f"{number:,.0f}" if number >= whole else f"{number:#.{digits}g}"
-            return f"{text.rstrip('.')} {unit}"
-    return f"{n_bytes:.0f} bytes"
-
-
-def stack(
-    bars: Mapping[str, PolyCollection],
-    rows: Collection[tuple],
-    unit: float,
-    pixel: float,
-    end: float = inf,
-) -> None:
-    """Lay the parts of each row end to end, as one bar, in their order.
-
-    bars: part to its artist; rows: named tuples of bytes that have these parts. unit:
-    bytes to a step of the axis; pixel: how much of it a CSS pixel is; end: where a bar
-    that is longer is cut off.
-    """
-    at, left = range(len(rows)), [0.0] * len(rows)
-    tops, bottoms = [i - 0.3 for i in at], [i + 0.3 for i in at]
-    for part, bar in bars.items():
-        sizes = [getattr(row, part) / unit for row in rows]
-        right = [min(end, a + b) for a, b in zip(left, sizes, strict=True)]
-        artists.fill(bar, left, right, bottoms, tops)
-        long = [b - a >= THIN * pixel for a, b in zip(left, right, strict=True)]
-        bar.set_linewidths([RIM * rim for rim in long])
-        left = right
 
 
 class StepMemoryPicture:
@@ -88,10 +43,7 @@ class StepMemoryPicture:
         self.ax = fig.axes_at(LEFT, TOP, width, ROW * len(rows))
         self.ax.set(ylim=(len(rows) - 0.5, -0.5), yticks=[])
         self.ax.spines["left"].set_visible(False)
-        self.bars = {}
-        for name, (colour, hatch) in PARTS.items():
-            self.bars[name] = artists.boxes(self.ax, colour)
-            self.bars[name].set(hatch=hatch, edgecolor=palette.PAPER)
+        self.bars = add_parts(self.ax, PARTS)
         self.names = artists.words(self.ax, len(rows), -0.015, ha="right")
         self.sums = artists.words(self.ax, len(rows), 1.015, ha="left", weight="bold")
         fig.write(LEFT, 14, self.title, weight="bold")
@@ -101,49 +53,45 @@ class StepMemoryPicture:
 
     @palette.style()
     def scale(self, rows: Mapping[str, StepMemory]) -> None:
-        """Lay axis and legend out anew: the longest of these bars fills the width, and
-        the parts that one of them has are named."""
-        most = max(row.total for row in rows.values())
-        unit = next((u for u, size in UNITS.items() if most >= size), "kB")
-        self.size = UNITS[unit]
-        self.ax.set(xlim=(0, most / self.size), xlabel=f"memory, {unit}")
-        self._name(rows)
-        self.fig.settle()
-
-    def _name(self, rows: Mapping[str, StepMemory]) -> None:
-        """The legend."""
-        there = {
-            said: Patch(fc=colour, hatch=hatch, ec=palette.PAPER)
-            for said, (part, (colour, hatch)) in zip(SAID, PARTS.items(), strict=True)
-            if any(getattr(row, part) for row in rows.values())
-        }
+        """Fit axis and legend to these rows: the longest bar fills the width, and the
+        legend names the parts that one of them has.
+        """
+        longest = max(row.total for row in rows.values())
+        unit = next((name for name, size in UNITS.items() if longest >= size), "kB")
+        self.unit = UNITS[unit]
+        self.ax.set(xlim=(0, longest / self.unit), xlabel=f"memory, {unit}")
         for legend in self.fig.legends[:]:
             legend.remove()
-        self.fig.legend(
-            there.values(), there, ncols=4, loc="upper left", borderaxespad=0,
-            bbox_to_anchor=(LEFT / WIDTH, 1 - 24 / self.fig.size[1]),
-            handlelength=1.6, columnspacing=1.6,
-        )  # fmt: skip
+        shown = [
+            part.patch
+            for name, part in PARTS.items()
+            if any(getattr(row, name) for row in rows.values())
+        ]
+        add_legend(self.fig, LEFT, shown)
+        self.fig.forget_background()
 
     @palette.style()
     def update(self, rows: Mapping[str, StepMemory]) -> None:
         """Move the bars to other numbers."""
-        at = range(len(rows))
         pixel = self.ax.get_xlim()[1] / (WIDTH - LEFT - RIGHT)
-        stack(self.bars, rows.values(), self.size, pixel)
-        artists.write(self.names, at, rows)
-        artists.write(self.sums, at, [amount(row.total) for row in rows.values()])
+        stack(self.bars, rows.values(), self.unit, pixel)
+        sums = [readable_bytes(row.total) for row in rows.values()]
+        artists.write(self.names, range(len(rows)), rows)
+        artists.write(self.sums, range(len(rows)), sums)
         self.fig.alt = describe(rows)
 
 
 def describe(rows: Mapping[str, StepMemory]) -> str:
     """The bars in words: each sum, and its parts."""
-    said = []
+    bars = []
     for name, row in rows.items():
-        parts = zip(SAID, row, strict=True)
-        some = ", ".join(f"{part} {amount(size)}" for part, size in parts if size)
-        said.append(f"{name} {amount(row.total)} ({some})")
-    return f"Memory of a training step: {'; '.join(said)}."
+        parts = ", ".join(
+            f"{part.label} {readable_bytes(size)}"
+            for part, size in zip(PARTS.values(), row, strict=True)
+            if size
+        )
+        bars.append(f"{name} {readable_bytes(row.total)} ({parts})")
+    return f"Memory of a training step: {'; '.join(bars)}."
 
 
 def step_memory(rows: Mapping[str, StepMemory], title: str = "") -> Picture:

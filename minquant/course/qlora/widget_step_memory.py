@@ -1,11 +1,11 @@
-"""What will fine-tuning take? Choose model, base, rank and layers, and watch the bars.
+"""What will fine-tuning take? Choose model, base, rank and layers, and see the bars.
 
     memory_planner(shapes, rest)      # of the bundled model: the last line of a cell
 
-Three bars stay: full fine-tuning in 16 bits, LoRA on 16-bit weights, and LoRA on the
-base that is chosen. Beneath stand the trained share and what the chosen base saves.
-Every number is `budget`'s, from the shapes of a real model; what a batch adds is left
-out, as it depends on the batch. Notebook 09 shows it.
+There are three bars: full fine-tuning in 16 bits, LoRA on 16-bit weights, and LoRA on
+the base that is chosen. Below are the trained share and what the chosen base saves.
+Every number comes from `budget`, for the shapes of a real model, without what a batch
+adds. Notebook 09 shows it.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import prod
 
+from minquant.course.drawing.numbers import readable_bytes
 from minquant.course.live.controls import choice, integer
 from minquant.course.live.dashboard import Dashboard, Frame
-from minquant.course.qlora.figure_step_memory import StepMemoryPicture, amount
+from minquant.course.live.markup import paragraph
+from minquant.course.qlora.figure_step_memory import StepMemoryPicture
 from minquant.planning import budget
 from minquant.planning.memory import StepMemory
 
-OWN = "this model"
+THIS = "this model"
 LLAMAS = {  # layers, width, inner width of the MLP, vocabulary
     "Llama-2-7B": (32, 4096, 11008, 32000),
     "Llama-2-13B": (40, 5120, 13824, 32000),
@@ -37,7 +39,9 @@ def memory_planner(
     rank: int = 16,
 ) -> Dashboard:
     """The widget. shapes, rest: of the model that the reader has, as `budget` gives
-    them. model, base, rank: where it starts. Raises ValueError without shapes.
+    them. model, base, rank: the first values.
+
+    Raises ValueError if shapes is empty.
     """
     if not shapes:
         raise ValueError("shapes is empty; give budget.shapes_of(model)")
@@ -52,11 +56,11 @@ def memory_planner(
 
 
 class Plan:
-    """Models by their shapes; computes and draws."""
+    """Models by their shapes; computes their bars and draws them."""
 
     def __init__(self, shapes: budget.Shapes, rest: int) -> None:
-        self.models = {OWN: (dict(shapes), rest)}
-        self.models |= {name: budget.llama(*of) for name, of in LLAMAS.items()}
+        self.models = {THIS: (dict(shapes), rest)}
+        self.models |= {name: budget.llama(*sizes) for name, sizes in LLAMAS.items()}
         self.picture: StepMemoryPicture | None = None
         self.drawn = ""
 
@@ -64,12 +68,15 @@ class Plan:
         self, model: str, base: str, rank: int, layers: str
     ) -> dict[str, StepMemory]:
         """The three bars."""
-        args, only = self.models[model], LAYERS[layers]
-        plain = budget.adapted(*args, rank, base="16 bits", only=only)
+        shapes, rest = self.models[model]
+        lora, yours = (
+            budget.adapted(shapes, rest, rank, base=name, only=LAYERS[layers])
+            for name in ("16 bits", base)
+        )
         return {
-            "all weights, 16 bits": budget.full(*args),
-            "LoRA on 16 bits": plain,
-            f"yours: {base}": budget.adapted(*args, rank, base=base, only=only),
+            "all weights, 16 bits": budget.full(shapes, rest),
+            "LoRA on 16 bits": lora,
+            f"yours: {base}": yours,
         }
 
     def draw(self, *, model: str, base: str, rank: int, layers: str) -> Frame:
@@ -92,15 +99,17 @@ def _words(
     rank: int,
     only: str,
 ) -> str:
-    whole, _, chosen = rows.values()
+    full, _, yours = rows.values()
     n = rest + sum(map(prod, shapes.values()))
     trained = budget.adapter_numbers(shapes, rank, only)
-    state = chosen.gradients + chosen.optimizer
-    was = amount(whole.gradients + whole.optimizer)
-    return (
-        f'<p style="margin:0">{trained:,} numbers are trained; the model has {n:,}, so '
+    before = readable_bytes(full.gradients + full.optimizer)
+    after = readable_bytes(yours.gradients + yours.optimizer)
+    return paragraph(
+        f"{trained:,} numbers are trained; the model has {n:,}, so "
         f"that is <b>{trained / n:.2%}</b>. Gradients, masters and Adam's moments "
-        f"take {amount(state)} instead of {was}. In all it is "
-        f"<b>{amount(chosen.total)}</b>: full fine-tuning's "
-        f"{amount(whole.total)} divided by <b>{whole.total / chosen.total:.1f}</b>.</p>"
+        f"take {after} instead of {before}. In all it is "
+        f"<b>{readable_bytes(yours.total)}</b>: full fine-tuning's "
+        f"{readable_bytes(full.total)} divided by "
+        f"<b>{full.total / yours.total:.1f}</b>.",
+        space=0,
     )

@@ -1,9 +1,9 @@
-"""One weight between its ticks, magnified: half a step, seen.
+"""One weight between its ticks, magnified, to show what half a step is.
 
 Beside a row on its ruler (`figure_ruler`) this panel enlarges the neighbourhood of one
 weight: the tick below, the tick it goes to, the tick above. Everything in the tinted
-basin is stored as the same code; the basin ends half a step away, halfway to the next
-tick, and beyond the last tick it does not end.
+basin is stored as the same code. The basin ends half a step away, halfway to the next
+tick; beyond the last tick it has no end.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import numpy as np
 
 from minquant.course.drawing import artists, palette
 from minquant.course.drawing.figures import Picture
-from minquant.course.drawing.ruling import Ruling, integer, number
+from minquant.course.drawing.numbers import integer, number
+from minquant.course.drawing.ruling import Ruling
 
 # Where things stand, in CSS pixels: left, top, width, height.
 WEDGE = (656, 44, 36, 262)
@@ -77,8 +78,9 @@ class Magnifier:
         self.dot.set_data([0.5], [w])
         pixel = (top - bottom) / FIELD[3]
         self._draw_basin(ruling, i, (bottom, top), room=bool(step > 1.5 * LINE * pixel))
-        beside = v + np.copysign(max(abs(w - v), 1.1 * LINE * pixel), w - v)
-        artists.write([self.weight], [beside], [_fixed(w, step)])
+        apart = max(abs(w - v), 1.1 * LINE * pixel)  # the name of w from that of v
+        name = v + np.copysign(apart, w - v)
+        artists.write([self.weight], [name], [_fixed(w, step)])
         self._color(bool(ruling.clipped[i]))
         self._take_notes(ruling, i)
 
@@ -89,7 +91,7 @@ class Magnifier:
         ends: tuple[SupportsFloat, SupportsFloat],
         room: bool,
     ) -> None:
-        """The ticks next to the weight's own (where there is room), and its basin."""
+        """The basin, the weight's tick, and the ticks next to it if there is room."""
         levels, place = ruling.levels[ruling.owner[i]], int(ruling.places[i])
         last, v = len(levels) - 1, ruling.values[i]
         near = np.arange(max(place - room, 0), min(place + room, last) + 1)
@@ -121,8 +123,8 @@ class Magnifier:
             f"error {number(ruling.errors[i], sign=True, digits=3)}",
             f"= {ruling.in_steps(i)}",
         )
-        for text, said in zip(self.notes, notes, strict=True):
-            text.set_text(said)
+        for text, note in zip(self.notes, notes, strict=True):
+            text.set_text(note)
 
 
 def _fixed(x: SupportsFloat, step: SupportsFloat) -> str:

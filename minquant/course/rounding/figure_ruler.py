@@ -3,7 +3,7 @@
     code  7 ┤────────────────    each dot is a weight, the dash it is joined to is the
           6 ┤──●─────────────    nearest tick of the ruler: the value that is stored.
           5 ┤──│──▬──────────    The line between them is the rounding error, drawn
-          4 ┤──▬──●──────────    again beneath on a scale of its own, inside the band
+          4 ┤──▬──●──────────    again below on a larger scale, inside the band
                                  of half a step that rounding cannot leave.
     error ── ▁ ── ▔ ────────     A weight beyond the ruler's end is clipped.
 
@@ -21,7 +21,8 @@ from matplotlib.text import Text
 
 from minquant.course.drawing import artists, palette
 from minquant.course.drawing.figures import Picture
-from minquant.course.drawing.ruling import Ruling, integer, number
+from minquant.course.drawing.numbers import integer, number, round_numbers, tick_labels
+from minquant.course.drawing.ruling import Ruling
 from minquant.course.rounding.figure_magnifier import LINE, Magnifier
 
 # Where things stand, in CSS pixels: left, top, width, height.
@@ -30,7 +31,7 @@ RULER = (84, 44, 58, 262)
 MAIN = (142, 44, 512, 262)
 ERROR = (142, 336, 512, 82)
 BAR = 0.6  # width of an error bar, in positions
-STRIDES = [2**k for k in range(17)]  # every how manieth code is named
+STRIDES = [2**k for k in range(17)]  # from a named code to the next
 KEY = (
     (146, "●", palette.BLUE, "weight"),
     (236, "▬", palette.INK, "nearest tick: what is stored"),
@@ -89,7 +90,7 @@ class RulerPicture:
         self.fig.alt = ruling.describe(selected)
 
     def _write_key(self) -> None:
-        """What never changes: axis titles, and each sign named once in its colour."""
+        """What never changes: axis titles, and the meaning of each sign."""
         write = self.fig.write
         for left, sign, color, meaning in KEY:
             write(left, 14, sign, color=color)
@@ -115,11 +116,11 @@ class RulerPicture:
         self.outside = artists.marks(main, "D", 4.6, color=palette.VIOLET)
         self.ring = artists.marks(main, "o", 8.5, mfc="none", mec=palette.INK, mew=1.3)
         self.bars = artists.boxes(error, palette.VERMILION)
-        self.nought = artists.lines(error, palette.MUTED, 0.9)
+        self.zero_line = artists.lines(error, palette.MUTED, 0.9)
         self.beyond = artists.marks(error, "D", 4, color=palette.VIOLET)
         self.fig.move(self.body, self.ticks, self.band, *self.columns, self.levels)
         self.fig.move(self.fences, self.joins, self.stored, self.dots, self.outside)
-        self.fig.move(self.ring, self.bars, self.nought, self.beyond)
+        self.fig.move(self.ring, self.bars, self.zero_line, self.beyond)
 
     def _add_words(self) -> None:
         self.values = artists.words(self.ruler, 9, -0.12, ha="right")
@@ -132,25 +133,25 @@ class RulerPicture:
         self.fig.move(*self.halves, *self.scales, *self.positions)
 
     def _draw_scales(self, ruling: Ruling, selected: int) -> None:
-        """Along the row: positions beneath, and above each ruler its scale."""
+        """Along the row: positions below, and above each ruler its scale."""
         count = len(ruling.weights)
         places = range(-ruling.first % 16, count, 16)
         self._along(self.positions, places, [str(p + ruling.first) for p in places])
         owners, index = np.unique(ruling.owner, return_inverse=True)
         middles = [np.flatnonzero(index == i).mean() for i in range(len(owners))]
-        said = [f"scale {number(s, digits=3)}" for s in ruling.scales[owners]]
-        if len(said) > len(self.scales):  # no room: the selected weight's alone
+        names = [f"scale {number(s, digits=3)}" for s in ruling.scales[owners]]
+        if len(names) > len(self.scales):  # no room: name only the selected weight's
             i = index[selected]
-            middles, said = [np.clip(middles[i], 6, count - 7)], [said[i]]
-        self._along(self.scales, middles, said)
+            middles, names = [np.clip(middles[i], 6, count - 7)], [names[i]]
+        self._along(self.scales, middles, names)
 
     def _along(
-        self, texts: list[Text], places: Iterable[float], said: Iterable[str]
+        self, texts: list[Text], places: Iterable[float], words: Iterable[str]
     ) -> None:
-        """Put words at positions in the row; texts left over are hidden."""
+        """Put words at positions in the row; texts that are left over are hidden."""
         for text in texts:
             text.set_visible(False)
-        for text, place, word in zip(texts, places, said, strict=False):
+        for text, place, word in zip(texts, places, words, strict=False):
             text.set(x=self.column(place) / SIZE[0], text=word, visible=True)
 
     def column(self, place: float) -> float:
@@ -161,21 +162,22 @@ class RulerPicture:
     def _draw_ruler(self, ruling: Ruling, selected: int) -> None:
         """On the left, the ruler of the selected weight, from first to last tick."""
         levels = ruling.levels[ruling.owner[selected]]
-        pixel = 2 * self.reach / MAIN[3]
+        pixel = 2 * self.reach / MAIN[3]  # in units of the weights
         stride = next(s for s in STRIDES if _least_gap(levels, s) >= LINE * pixel)
         shown = np.abs(levels) <= self.reach
         named = (ruling.level_codes % stride == 0) & shown
         ticks = artists.segments(np.where(named, 0.7, 0.84), levels, 1, levels)
         self.ticks.set_segments(ticks[shown])
         self.ticks.set_linewidth(np.clip(_least_gap(levels, 1) / pixel / 5, 0.3, 1.0))
-        half = (levels[1] - levels[0]) / 2, (levels[-1] - levels[-2]) / 2
-        ends = np.array([levels[0] - half[0], levels[-1] + half[1]])
-        artists.fill(self.body, 0, 1, *ends.clip(-self.reach, self.reach))
+        bottom = levels[0] - (levels[1] - levels[0]) / 2  # half a step beyond the ends
+        top = levels[-1] + (levels[-1] - levels[-2]) / 2
+        ends = np.clip([bottom, top], -self.reach, self.reach)
+        artists.fill(self.body, 0, 1, *ends)
         artists.write(
             self.codes, levels[named], map(integer, ruling.level_codes[named])
         )
-        marks = artists.round_numbers(self.reach)
-        artists.write(self.values, marks, artists.labels(marks))
+        marks = round_numbers(self.reach)
+        artists.write(self.values, marks, tick_labels(marks))
 
     def _draw_levels(self, ruling: Ruling) -> None:
         """Across the row, the ticks of every ruler; a fence between two rulers."""
@@ -186,9 +188,8 @@ class RulerPicture:
             starts[:, None] - 0.4, ends[:, None] - 0.6, levels
         )
         shown = np.abs(levels) <= self.reach
-        self.levels.set_segments(
-            artists.segments(left[shown], y[shown], right[shown], y[shown])
-        )
+        left, right, y = left[shown], right[shown], y[shown]
+        self.levels.set_segments(artists.segments(left, y, right, y))
         gap = np.diff(levels, axis=1).min() * MAIN[3] / (2 * self.reach)  # CSS pixels
         self.levels.set_alpha(float(np.clip(gap / 6, 0.1, 1)))
         fences = starts[1:] - 0.5
@@ -219,14 +220,14 @@ class RulerPicture:
         artists.fill(self.band, x - 0.5, x + 0.5, low, high)
         artists.fill(self.bars, x - BAR / 2, x + BAR / 2, 0, e)
         self.bars.set_facecolor(np.where(out, palette.VIOLET, palette.VERMILION))
-        self.nought.set_segments(artists.segments(-0.7, 0, len(e) - 0.3, 0))
+        self.zero_line.set_segments(artists.segments(-0.7, 0, len(e) - 0.3, 0))
         self.beyond.set_data(x[out], np.clip(e[out], -0.92 * limit, 0.92 * limit))
-        marks = artists.round_numbers(limit)[[0, -1]]
-        artists.write(self.error_values, [*marks, 0], [*artists.labels(marks), "0"])
-        last = ruling.owner == ruling.owner[-1]
-        ends = [high[last].max(), low[last].min()]
-        if (ends[0] - ends[1]) / limit * ERROR[3] / 2 > LINE:
-            artists.write(self.halves, ends, ["+½ step", "−½ step"])
+        marks = round_numbers(limit)[[0, -1]]
+        artists.write(self.error_values, [*marks, 0], [*tick_labels(marks), "0"])
+        last = ruling.owner == ruling.owner[-1]  # the ruler beside the words
+        top, bottom = high[last].max(), low[last].min()
+        if (top - bottom) / limit * ERROR[3] / 2 > LINE:
+            artists.write(self.halves, [top, bottom], ["+½ step", "−½ step"])
         else:
             artists.write(self.halves, [0], ["±½ step"])
 

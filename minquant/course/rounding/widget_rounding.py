@@ -2,11 +2,10 @@
 
     rounding(W)            # a weight matrix (out, in): the last line of a cell
 
-The reader moves bits, the kind of ruler, for how many weights one ruler serves, and
-where it ends, and sees every weight of the row go to its tick, what that costs, and
-what it takes to store. One weight is followed through the arithmetic, step by step.
-Every number comes from `rtn` on the whole matrix; this module only asks and words the
-answers.
+The reader moves the bits, the kind of ruler, how many weights share one, and where it
+ends, and sees every weight of the row go to its tick, the error, and the bits that are
+stored. One weight is followed through the arithmetic, step by step. Every number comes
+from `rtn` on the whole matrix.
 
 Notebook 02 shows it with few controls, notebook 03 with all.
 """
@@ -19,10 +18,11 @@ from functools import lru_cache
 from jaxtyping import Float
 from torch import Tensor
 
-from minquant.course.drawing.ruling import Ruling, number
-from minquant.course.live.controls import Control, choice, integer, switch
-from minquant.course.live.controls import number as decimal
+from minquant.course.drawing.numbers import number
+from minquant.course.drawing.ruling import Ruling
+from minquant.course.live.controls import Control, choice, decimal, integer, switch
 from minquant.course.live.dashboard import Dashboard, Frame, Spot
+from minquant.course.live.markup import paragraph, steps_table
 from minquant.course.rounding.figure_ruler import ERROR, MAIN, RulerPicture
 from minquant.methods import rtn
 from minquant.numerics import grids, groups
@@ -49,13 +49,15 @@ def rounding(
 
     W: weights (out, in). controls: which of CONTROLS the reader gets, in this order.
     kinds: which of GRIDS the menu offers. start: first values, such as `bits=3` or
-    `ruler="groups of 32"`; where there is no control they stay.
+    `ruler="groups of 32"`; a value without a control stays.
+
+    Raises ValueError if W is not a matrix, or for a control that is not in CONTROLS.
     """
     study = Study(W)
     values = {"bits": 4, "grid": kinds[0], "ruler": "each row", "clip": "none"}
     values |= {"keep": 0.8, "row": 0, "weight": 20, "magnify": False} | start
-    made = study.controls(values, kinds)
-    if unknown := [name for name in (*controls, *start) if name not in made]:
+    known = study.controls(values, kinds)
+    if unknown := [name for name in (*controls, *start) if name not in known]:
         raise ValueError(
             f"{unknown[0]} is no control of this widget; "
             f"choose from {', '.join(CONTROLS)}"
@@ -64,11 +66,11 @@ def rounding(
     def _draw(**moved: object) -> Frame:
         return study.draw(**values | moved)
 
-    return Dashboard(_draw, {name: made[name] for name in controls})
+    return Dashboard(_draw, {name: known[name] for name in controls})
 
 
 class Study:
-    """One matrix under many rulers: quantizes when asked, remembers, draws."""
+    """One matrix on many rulers: quantizes it when asked, remembers it, draws it."""
 
     def __init__(self, W: Float[Tensor, ...]) -> None:
         if W.ndim != 2:
@@ -104,14 +106,16 @@ class Study:
     def quantize(
         self, bits: int, grid: str, ruler: str, clip: str, keep: float
     ) -> QuantizedTensor:
-        """The whole matrix through the package's own round to nearest."""
-        kind, cut = GRIDS[grid](bits), self.rulers[ruler]
-        if clip != "hand":
-            return rtn.quantize_rtn(
-                self.W, kind, cut, clip=None if clip == "none" else clip
-            )
-        scales, zeros = rtn.scale_and_zero(groups.split(self.W, cut), kind)
-        return rtn.quantize_with(self.W, (scales * keep).to(scales), zeros, kind, cut)
+        """The whole matrix, rounded to nearest by the package."""
+        codes, granularity = GRIDS[grid](bits), self.rulers[ruler]
+        if clip == "hand":
+            weights = groups.split(self.W, granularity)
+            scales, zeros = rtn.scale_and_zero(weights, codes)
+            scales = (scales * keep).to(scales)
+            return rtn.quantize_with(self.W, scales, zeros, codes, granularity)
+        return rtn.quantize_rtn(
+            self.W, codes, granularity, clip=None if clip == "none" else clip
+        )
 
     def draw(
         self,
@@ -135,12 +139,15 @@ class Study:
         else:
             self.picture.update(ruling, weight - first, magnify=magnify)
         words, details = self.summary(quantized, row), _table(ruling, weight - first)
-        idle = {"keep"} if clip != "hand" else set()
-        idle |= {"bits"} if quantized.grid.bits != bits or grid == "NF4" else set()
-        return Frame(self.picture.fig, words, details, self._spots(ruling), idle)
+        disabled = set()
+        if clip != "hand":
+            disabled.add("keep")
+        if grid == "NF4":
+            disabled.add("bits")
+        return Frame(self.picture.fig, words, details, self._spots(ruling), disabled)
 
     def summary(self, quantized: QuantizedTensor, row: int) -> str:
-        """What the ruler costs in error and in bits, for the row and for the matrix."""
+        """The error of the row and of the matrix, and the bits that are stored."""
         W_hat = quantized.dequantize()
         used = len(quantized.codes[row].unique())
         ticks = len(quantized.grid.levels)
@@ -148,11 +155,11 @@ class Study:
             number((error.double() ** 2).mean().sqrt().item(), digits=3)
             for error in ((W_hat - self.W)[row], W_hat - self.W)
         )
-        return (
-            f'<p style="margin:0 0 6px">Error (RMSE): <b>{of_row}</b> in row {row}, '
+        return paragraph(
+            f"Error (RMSE): <b>{of_row}</b> in row {row}, "
             f"{of_all} in the matrix. Storage: <b>{quantized.bits_per_weight:.2f} bits "
             "per weight</b>, scales and zeros counted. "
-            f"The row uses {used} of {ticks} codes.</p>"
+            f"The row uses {used} of {ticks} codes."
         )
 
     def _spots(self, ruling: Ruling) -> list[Spot]:
@@ -172,10 +179,6 @@ def _tip(ruling: Ruling, i: int) -> str:
 
 
 def _table(ruling: Ruling, i: int) -> str:
-    """One weight's arithmetic as a table: what is done above what comes out."""
-    cell = "padding:2px 14px 2px 0;text-align:left;font-weight"
-    steps = ruling.arithmetic(i)
-    steps[0] = f"weight {ruling.first + i}", steps[0][1]
-    done = "".join(f'<th scope="col" style="{cell}:normal">{d}</th>' for d, _ in steps)
-    gives = "".join(f'<td style="{cell}:bold">{result}</td>' for _, result in steps)
-    return f'<table style="margin:0"><tr>{done}</tr><tr>{gives}</tr></table>'
+    """One weight's arithmetic as a table."""
+    (_, weight), *steps = ruling.arithmetic(i)
+    return steps_table([(f"weight {ruling.first + i}", weight), *steps], gap=14)

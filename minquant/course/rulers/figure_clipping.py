@@ -2,13 +2,13 @@
 
     MSE │╲                 ╱    total = rounding + clipping
         │ ╲   clipping    ╱
-        │  ╲_          _╱       a shorter ruler has finer ticks: rounding errs less;
-        │    ╲__●___──╱         but more weights lie beyond its end: they are clipped
+        │  ╲_          _╱       a shorter ruler has finer ticks, so rounding errs less;
+        │    ╲__●___──╱         but more weights lie beyond its end, and are clipped
         │   ──── rounding
         └────────────────
          0.2            1   share of the whole ruler that is kept
 
-`ClipCurve.of` measures it on a matrix, with the package's own round to nearest, one
+`ClipCurve.of` measures it on a matrix that the package rounds to nearest, with one
 share for all rulers. `quantize_rtn(..., clip="mse")` finds the minimum for each ruler
 by itself. Notebook 03 reads it.
 """
@@ -25,7 +25,7 @@ from torch import Tensor
 
 from minquant.course.drawing import palette
 from minquant.course.drawing.figures import Picture, plot
-from minquant.course.drawing.ruling import number
+from minquant.course.drawing.numbers import number
 from minquant.methods import rtn
 from minquant.numerics.grids import Grid
 from minquant.numerics.groups import PER_CHANNEL, Granularity, split, spread
@@ -39,7 +39,7 @@ class ClipCurve:
     """Mean squared error by the share of the ruler that is kept, in two parts.
 
     keeps: shares, ascending. rounding: what weights within the ruler's ends add to the
-    mean squared error; clipping: what those more than half a step beyond them add.
+    mean squared error. clipping: what weights more than half a step beyond them add.
     """
 
     keeps: Float[np.ndarray, " n"]
@@ -54,18 +54,20 @@ class ClipCurve:
         granularity: Granularity = PER_CHANNEL,
         keeps: Sequence[float] = KEEPS,
     ) -> ClipCurve:
-        """Quantize W with every ruler of it shrunk to each share in turn."""
+        """Quantize W with all its rulers shrunk to each share in turn."""
         whole, zeros = rtn.scale_and_zero(
             split(W, granularity), grid, scale_dtype=torch.float32
         )
         parts = []
         for keep in sorted(keeps):
-            made = rtn.quantize_with(W, whole * keep, zeros, grid, granularity)
-            error = (made.dequantize() - W).double()  # (out, in)
-            steps = spread(scale_values(made.scales), tuple(W.shape), granularity)
-            out = error.abs() > _half(grid) * steps * (1 + 1e-4)
+            quantized = rtn.quantize_with(W, whole * keep, zeros, grid, granularity)
+            error = (quantized.dequantize() - W).double()  # (out, in)
+            steps = spread(scale_values(quantized.scales), tuple(W.shape), granularity)
+            clipped = error.abs() > _half(grid) * steps * (1 + 1e-4)
             squared = error.square() / error.numel()
-            parts.append((squared[~out].sum().item(), squared[out].sum().item()))
+            parts.append(
+                (squared[~clipped].sum().item(), squared[clipped].sum().item())
+            )
         rounding, clipping = np.array(parts).T
         return cls(np.array(sorted(keeps)), rounding, clipping)
 
@@ -76,7 +78,7 @@ class ClipCurve:
 
     @property
     def best(self) -> float:
-        """The share with the least error."""
+        """The share that is kept where the error is least."""
         return float(self.keeps[self.total.argmin()])
 
 
@@ -89,49 +91,50 @@ def _half(grid: Grid) -> float:
 @palette.style()
 def clip_curve(curve: ClipCurve, *, title: str = "") -> Picture:
     """The picture of a `ClipCurve`: both parts as areas, the minimum marked."""
-    x, at = curve.keeps, int(curve.total.argmin())
-    view = 1.05 * min(curve.total.max(), 2.6 * curve.total[-1])
-    power = int(np.floor(np.log10(view)))
-    low, total = (part / 10.0**power for part in (curve.rounding, curve.total))
-    view /= 10.0**power
+    x, best = curve.keeps, int(curve.total.argmin())
+    top = 1.05 * min(curve.total.max(), 2.6 * curve.total[-1])
+    power = int(np.floor(np.log10(top)))
+    low, total = curve.rounding / 10.0**power, curve.total / 10.0**power
+    top /= 10.0**power
     fig, ax = plot(
         "share of the whole ruler that is kept",
         f"mean squared error (×$10^{{{power}}}$)",
         title=title or "A shorter ruler: finer steps, and more weights beyond its end",
         height=380,
     )
-    ax.set(xlim=(x[0], x[-1]), ylim=(0, view))
+    ax.set(xlim=(x[0], x[-1]), ylim=(0, top))
     ax.fill_between(x, 0, low, color=palette.VERMILION, alpha=0.22, lw=0)
     ax.fill_between(x, low, total, color=palette.VIOLET, alpha=0.18, lw=0)
     ax.plot(x, low, color=palette.VERMILION, lw=1.4)
     ax.plot(x, total, color=palette.INK)
-    ax.plot([x[at]] * 2, [total[at], 0.88 * view], color=palette.GREEN, lw=1)
-    ax.plot(x[at], total[at], "o", color=palette.GREEN, ms=9, clip_on=False)
-    words = {"weight": "bold", "va": "center"}
-    share = f"{x[at]:.2f}: {total[at] / total[-1]:.0%} of the whole ruler's"
-    said = "least error: the whole ruler"
-    if at < len(x) - 1:
-        said = f"least error at {share}"
-    middle = np.clip(x[at], x[0] + 0.35 * np.ptp(x), x[-1] - 0.26 * np.ptp(x))
-    ax.text(middle, 0.93 * view, said, color=palette.GREEN, ha="center", **words)
-    ax.text(x[-1] - 0.02, low[-1] / 2, "rounding", color=palette.VERMILION, ha="right",
-            **words)  # fmt: skip
-    ax.text(x[0] + 0.02, (low[0] + min(total[0], view)) / 2, "clipping",
-            color=palette.VIOLET, **words)  # fmt: skip
-    fig.alt = _describe(curve, at)
+    ax.plot([x[best]] * 2, [total[best], 0.88 * top], color=palette.GREEN, lw=1)
+    ax.plot(x[best], total[best], "o", color=palette.GREEN, ms=9, clip_on=False)
+    if best == len(x) - 1:
+        note = "least error: the whole ruler"
+    else:
+        share = total[best] / total[-1]
+        note = f"least error at {x[best]:.2f}: {share:.0%} of the whole ruler's"
+    looks = {"weight": "bold", "va": "center"}
+    middle = np.clip(x[best], x[0] + 0.35 * np.ptp(x), x[-1] - 0.26 * np.ptp(x))
+    ax.text(middle, 0.93 * top, note, color=palette.GREEN, ha="center", **looks)
+    right, height = x[-1] - 0.02, low[-1] / 2
+    ax.text(right, height, "rounding", color=palette.VERMILION, ha="right", **looks)
+    left, height = x[0] + 0.02, (low[0] + min(total[0], top)) / 2
+    ax.text(left, height, "clipping", color=palette.VIOLET, **looks)
+    fig.alt = _describe(curve, best)
     return fig
 
 
-def _describe(curve: ClipCurve, at: int) -> str:
-    """The whole ruler, the best, the shortest: their errors, and the clipped part."""
+def _describe(curve: ClipCurve, best: int) -> str:
+    """The errors of the whole ruler, the best and the shortest, by their parts."""
 
-    def _said(i: int) -> str:
-        total, clipped = number(curve.total[i], digits=3), curve.clipping[i]
-        return f"{total}, of it {number(clipped, digits=3)} by clipping"
+    def _errors(i: int) -> str:
+        total = number(curve.total[i], digits=3)
+        return f"{total}, of it {number(curve.clipping[i], digits=3)} by clipping"
 
     x = curve.keeps
     return (
         "Mean squared error against the share of the ruler that is kept, from "
-        f"{x[0]:.2f} to {x[-1]:.2f}. The whole ruler: {_said(-1)}. "
-        f"Least at {x[at]:.2f}: {_said(at)}. At {x[0]:.2f}: {_said(0)}."
+        f"{x[0]:.2f} to {x[-1]:.2f}. The whole ruler: {_errors(-1)}. "
+        f"Least at {x[best]:.2f}: {_errors(best)}. At {x[0]:.2f}: {_errors(0)}."
     )

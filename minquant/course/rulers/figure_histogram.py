@@ -2,12 +2,12 @@
 
           ▂▅█▇▅▂                 the weights of one row, counted
     ──────┴─────┴──────────▪──
-    │ │ │ │ │ │ │ │ │ │ │ │ │    beneath, on the same axis, the ticks of a ruler: one
+    │ │ │ │ │ │ │ │ │ │ │ │ │    below, on the same axis, the ticks of rulers: one
       ││││││││││││      ◆        for the whole row, one cut short (what lies beyond is
       |||   ||||                 clipped), many short ones, one for each group
 
 A ruler that reaches the one large weight has few ticks where the many small ones are.
-Notebook 03 reads it. The rulers are `Ruling`s of one and the same row.
+Notebook 03 reads it. The rulers are `Ruling`s of the same row.
 """
 
 from __future__ import annotations
@@ -19,20 +19,21 @@ from matplotlib.axes import Axes
 
 from minquant.course.drawing import artists, palette
 from minquant.course.drawing.figures import WIDTH, Picture
-from minquant.course.drawing.ruling import Ruling, number
+from minquant.course.drawing.numbers import number
+from minquant.course.drawing.ruling import Ruling
 
-LEFT, RIGHT = 150, 148  # CSS pixels beside the axes: names, and what each ruler costs
+LEFT, RIGHT = 150, 148  # CSS pixels beside the axes: names, errors
 TOP, TALL = 34, 170  # the histogram
-STRIP = 58  # the place of each ruler
+STRIP = 58  # the height of each ruler
 BINS = 80
 
 
 @palette.style()
 def weights_over_rulers(rulers: Mapping[str, Ruling], *, title: str = "") -> Picture:
-    """A histogram of a row's weights, and beneath it rulers for that row.
+    """A histogram of a row's weights, and below it rulers for that row.
 
     rulers: name to the `Ruling` of the whole row, quantized in different ways. All
-    rulers of a row (one per group) are drawn, each in its place from top to bottom.
+    rulers of a row (one per group) are drawn, the first at the top.
 
     Raises ValueError unless all are of the same weights.
     """
@@ -70,37 +71,38 @@ def _draw_histogram(fig: Picture, ax: Axes, weights: np.ndarray, reach: float) -
     counts, edges = np.histogram(weights, BINS, (-reach, reach))
     ax.bar(edges[:-1], counts, np.diff(edges), align="edge", color=palette.BLUE)
     ax.set_ylim(0, 1.05 * max(counts.max(), 1))
-    alone = (counts > 0) & (counts < counts.max() / 60)  # too low to be seen
-    middles = (edges[:-1] + edges[1:]) / 2
-    ax.plot(middles[alone], np.full(alone.sum(), counts.max() / 50), "o",
-            color=palette.BLUE, ms=3.5)  # fmt: skip
+    low = (counts > 0) & (counts < counts.max() / 60)  # too low a bar to be seen
+    x = ((edges[:-1] + edges[1:]) / 2)[low]
+    ax.plot(x, np.full(len(x), counts.max() / 50), "o", color=palette.BLUE, ms=3.5)
     fig.write(LEFT - 12, TOP + 14, "weights", ha="right")
-    fig.write(LEFT - 12, TOP + 32, f"up to {counts.max()} a bar", ha="right",
-              color=palette.MUTED)  # fmt: skip
+    note = f"up to {counts.max()} a bar"
+    fig.write(LEFT - 12, TOP + 32, note, ha="right", color=palette.MUTED)
 
 
 def _draw_ruler(fig: Picture, ax: Axes, i: int, name: str, ruling: Ruling) -> None:
-    """One strip: every ruler of the row from top to bottom, and what is clipped."""
+    """One strip: the rulers of the row from top to bottom, and clipped weights."""
     owners = np.unique(ruling.owner)
     edges = i + np.linspace(0.14, 0.86, len(owners) + 1)
     gap = 0.0 if len(owners) == 1 else 0.12 * (edges[1] - edges[0])
     for owner, top, bottom in zip(owners, edges[:-1], edges[1:], strict=True):
         levels = ruling.levels[owner]
-        thin = float(np.clip(90 / len(levels), 0.4, 1.3))
-        ticks = artists.lines(ax, palette.INK, thin)
+        ticks = artists.lines(
+            ax, palette.INK, float(np.clip(90 / len(levels), 0.4, 1.3))
+        )
         ticks.set_segments(artists.segments(levels, top + gap, levels, bottom - gap))
         middle = (top + bottom) / 2
         ax.plot([levels[0], levels[-1]], [middle] * 2, color=palette.INK, lw=0.6)
-    out = ruling.weights[ruling.clipped]
-    ax.plot(out, np.full(len(out), i + 0.5), "D", color=palette.VIOLET, ms=5, mew=0)
+    clipped = ruling.weights[ruling.clipped]
+    y = np.full(len(clipped), i + 0.5)
+    ax.plot(clipped, y, "D", color=palette.VIOLET, ms=5, mew=0)
     place = TOP + TALL + 6 + STRIP * (i + 0.5)
     many = f"{len(owners)} rulers" if len(owners) > 1 else "one ruler"
     fig.write(LEFT - 12, place - 9, name, ha="right")
     fig.write(LEFT - 12, place + 9, many, ha="right", color=palette.MUTED)
     fig.write(WIDTH - RIGHT + 12, place - 9, number(ruling.rmse, digits=3))
-    if len(out):
-        fig.write(WIDTH - RIGHT + 12, place + 9, f"◆ {len(out)} clipped",
-                  color=palette.VIOLET)  # fmt: skip
+    if len(clipped):
+        note = f"◆ {len(clipped)} clipped"
+        fig.write(WIDTH - RIGHT + 12, place + 9, note, color=palette.VIOLET)
 
 
 def _describe(weights: np.ndarray, rulers: Mapping[str, Ruling]) -> str:

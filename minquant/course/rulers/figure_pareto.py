@@ -1,4 +1,4 @@
-"""Error against true bits per weight: what each kind of ruler costs, and what it buys.
+"""Error against true bits per weight, for each kind of ruler.
 
     error                each dot is one way to quantize: so many bits a code, a ruler
       │ ○ tensor         for so many weights. Dots of one width are joined. A filled dot
@@ -6,8 +6,8 @@
       │    ● 32          hollow one is beaten by some other dot on both counts.
       └──────── bits per weight, with scales and zeros
 
-The error has a logarithmic axis, on which a bit more (half the step) is the same way
-down everywhere. Notebook 03 reads it.
+The axis of the error is logarithmic: one more bit, which halves the step, is the same
+distance everywhere. Notebook 03 reads it.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from matplotlib.ticker import LogLocator
 
 from minquant.course.drawing import palette
 from minquant.course.drawing.figures import Picture, plot
-from minquant.course.drawing.ruling import number
+from minquant.course.drawing.numbers import number
 
 LINE = 15  # CSS pixels between two lines of text
 
 
 class Cost(NamedTuple):
-    """One way to quantize, and what it costs.
+    """One way to quantize, its bits and its error.
 
-    bits: of a code. ruler: for how many weights one scale serves, in a word or two.
+    bits: of a code. ruler: how many weights share a scale, in a word or two.
     bits_per_weight: with scales and zeros. error: in the unit of the picture's axis.
     """
 
@@ -39,8 +39,9 @@ class Cost(NamedTuple):
 
 
 def frontier(costs: Sequence[Cost]) -> list[Cost]:
-    """Those that no other beats: with no more bits and less error, or as little with
-    fewer. In the order of their bits.
+    """The costs that no other beats, in the order of their bits.
+
+    A cost beats another if one of bits and error is smaller, and the other not larger.
 
     >>> a, b, c = Cost(4, "a", 4.0, 2.0), Cost(4, "b", 4.5, 1.0), Cost(3, "c", 4.2, 3.0)
     >>> [cost.ruler for cost in frontier([a, b, c])]
@@ -64,6 +65,8 @@ def error_against_bits(
     """The picture of `Cost`s; dots of one width are joined in the order given.
 
     named: widths whose dots are named by their ruler, all by default.
+
+    Raises ValueError if costs is empty.
     """
     if not costs:
         raise ValueError("costs is empty; give at least one Cost")
@@ -87,16 +90,16 @@ def error_against_bits(
     widths = list(dict.fromkeys(c.bits for c in costs))
     named = widths if named is None else named
     for i, width in enumerate(widths):
-        mine = [c for c in costs if c.bits == width]
-        _draw_width(ax, mine, best, palette.SERIES[i % len(palette.SERIES)])
+        of_width = [c for c in costs if c.bits == width]
+        _draw_width(ax, of_width, best, palette.SERIES[i % len(palette.SERIES)])
         if width in named:
-            _name(ax, mine)
+            _name(ax, of_width)
     fig.alt = _describe(costs, best, ylabel)
     return fig
 
 
 def _draw_width(ax: Axes, costs: list[Cost], best: list[Cost], color: str) -> None:
-    """Dots of one width, joined; the width stands at the first."""
+    """Dots of one width, joined; the first is labelled with the width."""
     x, y = [c.bits_per_weight for c in costs], [c.error for c in costs]
     ax.plot(x, y, color=color, lw=1, alpha=0.5)
     for cost in costs:
@@ -117,18 +120,24 @@ def _draw_width(ax: Axes, costs: list[Cost], best: list[Cost], color: str) -> No
 
 
 def _name(ax: Axes, costs: list[Cost]) -> None:
-    """Each dot's ruler above it on the right, from the top down, none over another."""
+    """Each dot's ruler, above it to the right, from the top down, none over another."""
     scale = ax.figure.dpi / 100
-    taken: list[tuple[float, float]] = []  # right end and height of each
+    placed: list[tuple[float, float]] = []  # right end and height of each name
     for cost in sorted(costs, key=lambda c: -c.error):
-        place = cost.bits_per_weight, cost.error
-        x, y = ax.transData.transform(place) / scale
-        want = y + 9
-        while any(x < a and abs(want - b) < LINE for a, b in taken):
-            want -= 1
-        taken.append((x + 10 * len(cost.ruler), want))
-        ax.annotate(cost.ruler, place, (6, (want - y) * 0.72), color=palette.MUTED,
-                    va="center", textcoords="offset points")  # fmt: skip
+        dot = cost.bits_per_weight, cost.error
+        x, y = ax.transData.transform(dot) / scale
+        height = y + 9
+        while any(x < end and abs(height - other) < LINE for end, other in placed):
+            height -= 1
+        placed.append((x + 10 * len(cost.ruler), height))
+        ax.annotate(
+            cost.ruler,
+            dot,
+            (6, (height - y) * 0.72),
+            textcoords="offset points",
+            color=palette.MUTED,
+            va="center",
+        )
 
 
 def _describe(costs: Sequence[Cost], best: list[Cost], ylabel: str) -> str:

@@ -1,6 +1,6 @@
-"""A model that shrinks: what it weighs, what its loss pays, where its answers break.
+"""A model that shrinks: its size, its loss, and where its answers break.
 
-    ████████▒▒▒┆          ┆     bytes: quantized layers, and all else; the outline is
+    ████████▒▒▒┆          ┆     bytes: quantized layers, then all else; the outline is
                                 the model in 16 bits
     loss │●                     loss above the 16-bit model's, in nats per token, at
          │  ●   ●               every width that has been tried
@@ -21,7 +21,7 @@ import numpy as np
 
 from minquant.course.drawing import artists, palette
 from minquant.course.drawing.figures import WIDTH, Picture
-from minquant.course.drawing.ruling import number
+from minquant.course.drawing.numbers import number
 from minquant.models.linear_layers import Size
 
 LEFT = 170  # CSS pixels: names stand left of it
@@ -34,16 +34,16 @@ LEAST, MOST = 1e-4, 100.0  # nats per token: the ends of the axis of the loss
 
 @dataclass(frozen=True)
 class Shrunk:
-    """A model at one width: what it weighs, its loss, what it writes and answers.
+    """A model at one width: its size, its loss, what it writes and answers.
 
-    size: bytes. nats: loss per token. said: its continuation of a prompt.
-    answers: what it answered to each question; right: whether that is the answer.
+    size: bytes. nats: loss per token. text: how it continues a prompt.
+    answers: what it answered to each question. right: whether each answer is right.
     """
 
     bits: int
     size: Size
     nats: float
-    said: str = ""
+    text: str = ""
     answers: tuple[str, ...] = ()
     right: tuple[bool, ...] = ()
 
@@ -60,15 +60,13 @@ class ShrinkingPicture:
         self.whole, self.questions = whole, tuple(questions)
         tall = LOSS[1] + LOSS[3] + 10 + ROW * len(self.questions)
         self.fig = Picture(WIDTH, tall + 44)
-        bare = {"yticks": [], "facecolor": "none"}
-        span = {"xlim": (1.5, 16.5)}
-        self.bar = self.fig.axes_at(*BAR, **bare, xticks=[], ylim=(0, 1))
+        clear = {"facecolor": "none"}
+        self.bar = self.fig.axes_at(*BAR, **clear, xticks=[], yticks=[], ylim=(0, 1))
         self.bar.set_xlim(0, 1.02 * whole.size.total / 1e6)
-        self.loss = self.fig.axes_at(*LOSS, facecolor="none", yscale="log", **span)
-        self.facts = self.fig.axes_at(
-            LEFT, LOSS[1] + LOSS[3] + 10, LOSS[2], max(ROW * len(questions), 1), **bare,
-            **span,
-        )  # fmt: skip
+        widths = {"xlim": (1.5, 16.5)}
+        self.loss = self.fig.axes_at(*LOSS, **clear, **widths, yscale="log")
+        below = (LEFT, LOSS[1] + LOSS[3] + 10, LOSS[2], max(ROW * len(questions), 1))
+        self.facts = self.fig.axes_at(*below, **clear, **widths, yticks=[])
         self._set_axes()
         self._add_artists()
         self.update(whole, {whole.bits: whole})
@@ -88,8 +86,8 @@ class ShrinkingPicture:
     def _add_artists(self) -> None:
         write, total = self.fig.write, self.whole.size.total / 1e6
         write(LEFT, 14, "size", weight="bold")
-        write(LEFT, LOSS[1] - 16, "loss above the 16-bit model's, nats per token",
-              weight="bold")  # fmt: skip
+        title = "loss above the 16-bit model's, nats per token"
+        write(LEFT, LOSS[1] - 16, title, weight="bold")
         for i, name in enumerate(self.questions):
             write(LEFT - 14, LOSS[1] + LOSS[3] + 10 + ROW * (i + 0.5), name, ha="right")
         outline = {"color": palette.MUTED, "lw": 1, "ls": (0, (4, 3))}
@@ -106,19 +104,19 @@ class ShrinkingPicture:
         )
         self.good = artists.marks(self.facts, "$✓$", 10, color=palette.GREEN)
         self.bad = artists.marks(self.facts, "$✗$", 10, color=palette.VERMILION)
-        self.said = write(LEFT, BAR[1] + BAR[3] + 16, "")
+        self.size = write(LEFT, BAR[1] + BAR[3] + 16, "")
         self.cost = write(WIDTH - 30, LOSS[1] - 16, "", ha="right")
         self.fig.move(*self.columns, self.quantized, self.rest, self.stems, self.dots)
-        self.fig.move(self.ring, self.good, self.bad, self.said, self.cost)
+        self.fig.move(self.ring, self.good, self.bad, self.size, self.cost)
 
     @palette.style()
     def update(self, now: Shrunk, tried: Mapping[int, Shrunk]) -> None:
-        """Show one width, beside all that were tried; write the alt text anew."""
+        """Show one width among all that were tried; write the alt text anew."""
         size = now.size
         quantized, elsewhere = size.quantized / 1e6, size.elsewhere / 1e6
         artists.fill(self.quantized, 0, quantized, 0.12, 0.88)
         artists.fill(self.rest, quantized, quantized + elsewhere, 0.12, 0.88)
-        self.said.set_text(
+        self.size.set_text(
             f"{size.total / 1e6:.2f} MB of {self.whole.size.total / 1e6:.2f}: "
             f"the matrices {quantized:.2f} (blue), embeddings and the rest "
             f"{elsewhere:.2f} (grey)"
@@ -131,18 +129,15 @@ class ShrinkingPicture:
         at = bits.index(now.bits)
         self.ring.set_data([now.bits], [shown[at]])
         self.cost.set_text(f"now {number(costs[at], digits=3, sign=True)}")
-        for column, ends in zip(
-            self.columns, ((LEAST / 1.6, MOST), (0, len(self.questions))), strict=True
-        ):
-            artists.fill(column, now.bits - 0.45, now.bits + 0.45, *ends)
+        left, right = now.bits - 0.45, now.bits + 0.45
+        artists.fill(self.columns[0], left, right, LEAST / 1.6, MOST)
+        artists.fill(self.columns[1], left, right, 0, len(self.questions))
+        answers = [
+            (b, i + 0.5, ok) for b in bits for i, ok in enumerate(tried[b].right)
+        ]
         for marks, wanted in ((self.good, True), (self.bad, False)):
-            places = [
-                (b, i + 0.5)
-                for b in bits
-                for i, right in enumerate(tried[b].right)
-                if right is wanted
-            ]
-            marks.set_data(*(zip(*places, strict=True) if places else ([], [])))
+            here = [(x, y) for x, y, ok in answers if ok is wanted]
+            marks.set_data([x for x, _ in here], [y for _, y in here])
         self.fig.alt = self._describe(now, costs[at])
 
     def _describe(self, now: Shrunk, cost: float) -> str:

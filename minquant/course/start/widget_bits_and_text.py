@@ -2,11 +2,11 @@
 
     bits_and_text(model, tokenizer, prompt, questions)     # the last line of a cell
 
-The reader moves the width. The whole model is rounded to nearest at that width, and one
-sees what it weighs, what its loss pays, how it now goes on after a prompt beside how it
-did in 16 bits, and whether it still answers. Words that changed are bold, underlined
-and on a yellow ground. Each width is computed when it is first asked for (`Shrinker`),
-and remembered. Notebook 00 opens with it.
+The reader moves the width. The whole model is rounded to nearest at that width. One
+sees its size, its loss, how it now continues a prompt beside how it did in 16 bits, and
+whether it still answers. Words that changed are bold, underlined and on a yellow
+ground. Each width is computed when it is first asked for (`Shrinker`), and remembered.
+Notebook 00 opens with it.
 """
 
 from __future__ import annotations
@@ -23,9 +23,15 @@ from torch import nn
 
 from minquant.almanac.questions import Probe
 from minquant.course.drawing import palette
-from minquant.course.drawing.ruling import number
+from minquant.course.drawing.numbers import number
 from minquant.course.live.controls import integer
 from minquant.course.live.dashboard import Dashboard, Frame
+from minquant.course.live.markup import (
+    marked,
+    paragraph,
+    text_column,
+    without_gaps,
+)
 from minquant.course.start.figure_shrinking import WIDTHS, ShrinkingPicture, Shrunk
 from minquant.measure.evaluate import accuracy, perplexity
 from minquant.methods import rtn
@@ -50,7 +56,9 @@ class Shrinker:
     documents: a few test documents to measure the loss on. questions: name to a prompt
     and the words that answer it, or to a probe of the almanac. grid: which of GRIDS.
     new: how many tokens to write. 16 bits are fp16 itself; below, every matrix is
-    rounded, per channel.
+    rounded, with a scale for each channel.
+
+    Raises ValueError if grid is not one of GRIDS.
     """
 
     def __init__(
@@ -90,23 +98,25 @@ class Shrinker:
         everything = size(twin).total
         return twin, Size(2 * weights, everything - 2 * weights, len(layers), weights)
 
-    def _measure(self, bits: int, twin: nn.Module, weighs: Size) -> Shrunk:
+    def _measure(self, bits: int, twin: nn.Module, twin_size: Size) -> Shrunk:
         loss = perplexity(twin, self.tokenizer, self.documents, progress=False)
-        said = generate(twin, self.tokenizer, self.prompt, self.new)
+        text = generate(twin, self.tokenizer, self.prompt, self.new)
         asked = [self._ask(twin, question) for question in self.questions.values()]
-        answers, right = zip(*asked, strict=True) if asked else ((), ())
-        return Shrunk(bits, weighs, loss.nats, said, answers, right)
+        answers = tuple(answer for answer, _ in asked)
+        right = tuple(ok for _, ok in asked)
+        return Shrunk(bits, twin_size, loss.nats, text, answers, right)
 
     def _ask(self, twin: nn.Module, question: Question) -> tuple[str, bool]:
         """What a model answers to a question, and whether that is right."""
         if isinstance(question, Probe):
             found = accuracy(twin, self.tokenizer, [question], progress=False)
-            return found.said[0], bool(found.correct[0])
+            return found.answers[0], bool(found.correct[0])
         prompt, answer = question
         wanted = _words(answer)
-        room = 2 * len(wanted) + 3  # a stop is a token too, and a word may be several
-        said = _words(generate(twin, self.tokenizer, prompt, room))[: len(wanted)]
-        return " ".join(said), said == wanted
+        # A full stop is a token too, and a word may be several.
+        tokens = 2 * len(wanted) + 3
+        words = _words(generate(twin, self.tokenizer, prompt, tokens))[: len(wanted)]
+        return " ".join(words), words == wanted
 
 
 def bits_and_text(
@@ -117,7 +127,7 @@ def bits_and_text(
     start: int = 16,
 ) -> Dashboard:
     """The widget. shrink: a `Shrinker`, or any function of the width that gives a
-    `Shrunk`; prompt and questions are those that it was made with.
+    `Shrunk`. prompt, questions: what it was made with. start: the first width.
     """
     questions = dict(questions or {})
     whole = shrink(16)
@@ -135,7 +145,7 @@ def bits_and_text(
 
 
 def changed(before: str, after: str) -> list[tuple[str, bool]]:
-    """The words of `after`, and whether each is another than in `before`.
+    """The words of `after`, each with whether it differs from `before`.
 
     >>> changed("the goat sleeps here", "the hen sleeps")
     [('the', False), ('hen', True), ('sleeps', False)]
@@ -153,46 +163,39 @@ def _words(text: str) -> list[str]:
 
 def _summary(whole: Shrunk, now: Shrunk) -> str:
     """One sentence for the ear: size, loss, words."""
-    words = changed(whole.said, now.said)
-    first = next((i + 1 for i, (_, new) in enumerate(words) if new), None)
-    said = "the text is the same"
-    if first is not None:
-        other = sum(new for _, new in words)
-        said = f"{other} of {len(words)} words changed, the first is word {first}"
-    elif whole.said != now.said:
-        said = f"the text ends after {len(words)} words"
+    words = changed(whole.text, now.text)
+    places = [i + 1 for i, (_, new) in enumerate(words) if new]
+    if places:
+        text = f"{len(places)} of {len(words)} words changed, the first is word "
+        text += f"{places[0]}"
+    elif whole.text != now.text:
+        text = f"the text ends after {len(words)} words"
+    else:
+        text = "the text is the same"
     cost = number(now.nats - whole.nats, digits=3, sign=True)
-    right = f", {sum(now.right)} of {len(now.right)} answers right" * bool(now.right)
-    return (
-        f'<p style="margin:0 0 6px"><b>{now.bits} bits</b>: '
-        f"{now.size.total / whole.size.total:.0%} of the size, loss {cost} nats per "
-        f"token, {said}{right}.</p>"
+    right = f", {sum(now.right)} of {len(now.right)} answers right" if now.right else ""
+    return paragraph(
+        f"<b>{now.bits} bits</b>: {now.size.total / whole.size.total:.0%} of the size, "
+        f"loss {cost} nats per token, {text}{right}."
     )
 
 
 def _panel(whole: Shrunk, prompt: str, questions: Questions, now: Shrunk) -> str:
     """Both texts side by side, and the questions with what was answered."""
-    left = html.escape(whole.said)
-    right = " ".join(
-        _marked(word) if new else html.escape(word)
-        for word, new in changed(whole.said, now.said)
+    after = " ".join(
+        marked(f"<b>{html.escape(word)}</b>") if new else html.escape(word)
+        for word, new in changed(whole.text, now.text)
     )
-    texts = "".join(
-        f'<div style="flex:1 1 320px"><b>{title}</b><br>'
-        f'<span style="color:{palette.MUTED}">{html.escape(prompt)}</span> {text}</div>'
-        for title, text in (("in 16 bits", left), (f"in {now.bits} bits", right))
-    )
+    texts = text_column("in 16 bits", prompt, html.escape(whole.text))
+    texts += text_column(f"in {now.bits} bits", prompt, after)
     rows = "".join(
-        _row(name, *_read(question), answer, good)
-        for (name, question), answer, good in zip(
+        _row(name, *_read(question), answer, right)
+        for (name, question), answer, right in zip(
             questions.items(), now.answers, now.right, strict=True
         )
     )
-    table = (
-        f'<table style="margin:10px 0 0;font:inherit;color:inherit">{rows}</table>'
-        if rows
-        else ""
-    )
+    look = "margin:10px 0 0;font:inherit;color:inherit"
+    table = f'<table style="{look}">{rows}</table>' if rows else ""
     return (
         f'<div style="background:{palette.PAPER};color:{palette.INK};padding:10px 14px;'
         f'border:1px solid {palette.HAIRLINE};max-width:872px;line-height:1.5">'
@@ -201,28 +204,21 @@ def _panel(whole: Shrunk, prompt: str, questions: Questions, now: Shrunk) -> str
     )
 
 
-def _marked(word: str) -> str:
-    """A changed word: a ground, a line beneath, and bold type say so together."""
-    look = f"background:{palette.HIGHLIGHT};color:{palette.INK};"
-    look += f"border-bottom:2px solid {palette.VERMILION}"
-    return f'<mark style="{look}"><b>{html.escape(word)}</b></mark>'
-
-
 def _read(question: Question) -> tuple[str, str]:
-    """The end of a question's prompt as one writes it, and its answer."""
+    """The end of a question's prompt, without gaps, and its answer."""
     if isinstance(question, Probe):
         question = question.prompt, " ".join(question.answer)
-    prompt = re.sub(r" ([.,?:])", r"\1", question[0])
+    prompt = without_gaps(question[0])
     if len(prompt) > TAIL:
         prompt = "… " + prompt[-TAIL:].split(" ", 1)[-1]
     return prompt, question[1]
 
 
-def _row(name: str, prompt: str, answer: str, said: str, good: bool) -> str:
+def _row(name: str, prompt: str, wanted: str, answer: str, right: bool) -> str:
     """One question: its name, its prompt, what was answered."""
-    color, sign = (palette.GREEN, "✓") if good else (palette.VERMILION, "✗")
-    wanted = "" if good else f" (right: {html.escape(answer)})"
-    verdict = f"<b>{sign} {html.escape(said)}</b>{wanted}"
+    color, sign = (palette.GREEN, "✓") if right else (palette.VERMILION, "✗")
+    correction = "" if right else f" (right: {html.escape(wanted)})"
+    verdict = f"<b>{sign} {html.escape(answer)}</b>{correction}"
     cell = "padding:2px 14px 2px 0;text-align:left"
     return (
         f'<tr><th scope="row" style="{cell}">{html.escape(name)}</th>'

@@ -75,8 +75,8 @@ def test_of_a_wide_layer_the_columns_with_the_largest_inputs_are_seen():
     picture = SaliencePicture(wide, wide.at(0.3))
     np.testing.assert_array_equal(heights(picture.dots), wide.inputs[:SEEN].numpy())
     box = picture.salient[0].get_paths()[0].vertices[:, 0]
-    assert (box.min(), box.max()) == (-0.5, wide.chosen - 0.5)
-    assert wide.chosen == 2
+    assert (box.min(), box.max()) == (-0.5, wide.n_salient - 0.5)
+    assert wide.n_salient == 2
 
 
 def test_what_lies_beyond_the_axes_stays_at_their_edge():

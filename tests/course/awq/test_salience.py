@@ -28,7 +28,7 @@ def test_the_salient_column_stands_first_and_the_smallest_inputs_last(layer):
     assert layer.order[0] == 5
     assert layer.order.sort().values.tolist() == list(range(32))
     assert (layer.inputs.diff() <= 0).all()
-    assert layer.chosen == 1
+    assert layer.n_salient == 1
     assert layer.spread > 10
 
 

@@ -72,17 +72,20 @@ def test_only_groups_that_divide_every_row_are_offered(widget):
 def test_a_state_seen_before_is_not_computed_again(widget):
     widget.set(layer="even", bits=5, group=ROW, alpha=0.1)
     study = widget.draw.__self__
-    before = study.seen.cache_info().misses
+    before = study.protected.cache_info().misses
     widget.set(alpha=0.2)
     widget.set(alpha=0.1)
-    assert study.seen.cache_info().misses == before + 1
+    assert study.protected.cache_info().misses == before + 1
 
 
 def test_a_lesson_can_start_elsewhere():
     widget = protected_columns(LAYERS, alpha=0.4, bits=4, group="16")
     assert widget.values == {
-        "alpha": 0.4, "bits": 4, "group": "16", "layer": "uneven",
-    }  # fmt: skip
+        "alpha": 0.4,
+        "bits": 4,
+        "group": "16",
+        "layer": "uneven",
+    }
 
 
 def test_no_layer_is_refused():

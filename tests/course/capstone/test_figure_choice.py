@@ -102,11 +102,11 @@ def test_the_line_its_label_and_what_is_allowed_are_at_the_value(picture):
     panel = picture.panels["facts lost"]
     for most in (2.0, 0.7):
         picture.update({**LINES, "facts lost": most}, 600_000)
-        assert segments(panel.rule) == [[most, most]]
+        assert segments(panel.line) == [[most, most]]
         assert panel.band.get_paths()[0].vertices[:, 0].max() == most
         assert panel.label.get_text() == f"≤ {most:g}"
     assert picture.sizes.label.get_text() == "≤ 600 kB"
-    assert segments(picture.sizes.rule) == [[600_000, 600_000]]
+    assert segments(picture.sizes.line) == [[600_000, 600_000]]
 
 
 @pytest.mark.parametrize("most", [1.234e-5, 0.0299876])

@@ -69,7 +69,7 @@ def test_large_numbers_stay_on_the_sheet_and_apart():
     figures.to_pixels(picture.fig)
     name, total, said = (
         texts[0].get_window_extent()
-        for texts in (picture.names, picture.sums, picture.said)
+        for texts in (picture.names, picture.sums, picture.fits)
     )
     axis = picture.ax.get_window_extent()
     assert name.x0 > 0 and axis.x1 < total.x0 and total.x1 < said.x0

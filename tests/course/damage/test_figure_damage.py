@@ -10,9 +10,12 @@ from minquant.measure.probes import Share
 
 WHOLE = {"facts": Share(20, 20)}
 GOOD = Damage(
-    4.1, 1e-3, Measured(0.02, 0.01, 0.03), Measured(-0.01, -0.02, 0.01),
-    {"facts": Share(19, 20)},
-)  # fmt: skip
+    bits_per_weight=4.1,
+    layer_error=1e-3,
+    kl=Measured(0.02, 0.01, 0.03),
+    loss=Measured(-0.01, -0.02, 0.01),
+    probes={"facts": Share(19, 20)},
+)
 BAD = Damage(
     2.1, 0.1, Measured(0.5, 0.4, 0.6), Measured(0.4, 0.3, 0.5), {"facts": Share(4, 20)}
 )

@@ -8,7 +8,7 @@ from helpers import tiny
 
 from minquant.course.damage.figure_damage import Damage
 from minquant.course.damage.widget_damage import RULERS, Damager, damage
-from minquant.course.drawing.figure_intervals import Measured, said
+from minquant.course.drawing.figure_intervals import Measured, with_interval
 from minquant.measure import evaluate
 from minquant.methods import rtn
 from minquant.models import quantize
@@ -79,7 +79,7 @@ def test_the_words_are_the_numbers():
     fake.asked = []
     widget = damage(fake, start=(2, "a tensor"))
     words = re.sub(r"<[^>]+>", "", widget.frame.words)
-    assert said(Measured(1 / 16, 1 / 32, 1 / 8)) in words
+    assert with_interval(Measured(1 / 16, 1 / 32, 1 / 8)) in words
     assert "2 bits, one ruler for a tensor" in words
     assert words == widget.alt
 

@@ -1,8 +1,4 @@
-"""Artists that move: by hand, and as laws."""
-
-import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
+"""Artists that move: by hand."""
 
 from minquant.course.drawing import artists
 from minquant.course.drawing.figures import Picture
@@ -32,18 +28,3 @@ def test_words_left_over_are_hidden():
     artists.write(words, [4], "z")
     assert [w.get_text() for w in words if w.get_visible()] == ["z"]
     assert words[0].get_position() == (0.5, 4)
-
-
-@given(st.floats(1e-6, 1e6))
-def test_an_axis_has_two_to_four_round_numbers_on_each_side_of_zero(reach):
-    marks = artists.round_numbers(reach)
-    assert 5 <= len(marks) <= 9
-    assert np.abs(marks).max() <= reach * (1 + 1e-8)
-    assert marks[len(marks) // 2] == 0
-
-
-@given(st.floats(1e-6, 1e6))
-def test_the_labels_of_an_axis_say_its_numbers(reach):
-    marks = artists.round_numbers(reach)
-    said = [float(label.replace("−", "-")) for label in artists.labels(marks)]
-    np.testing.assert_allclose(said, marks, rtol=1e-9)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from minquant.course.drawing.figure_intervals import Measured, intervals, said
+from minquant.course.drawing.figure_intervals import Measured, intervals, with_interval
 
 ROWS = {"8 bits": (1.02, 1.00, 1.05), "3 bits": Measured(1.5, 1.4, 1.62)}
 
@@ -27,10 +27,11 @@ def test_the_reference_is_a_line_with_a_name():
 
 
 def test_numbers_have_two_digits_of_their_interval():
-    assert said(Measured(0.00010, -0.0002, 0.0004)) == "0.00010 [−0.00020, 0.00040]"
-    assert said(Measured(12.3456, 11.0, 14.0)) == "12.3 [11.0, 14.0]"
-    assert said(Measured(250.0, 200.0, 300.0)) == "250 [200, 300]"
-    assert said(Measured(1.0, 1.0, 1.0)) == "1.0000 [1.0000, 1.0000]"
+    small = Measured(0.00010, -0.0002, 0.0004)
+    assert with_interval(small) == "0.00010 [−0.00020, 0.00040]"
+    assert with_interval(Measured(12.3456, 11.0, 14.0)) == "12.3 [11.0, 14.0]"
+    assert with_interval(Measured(250.0, 200.0, 300.0)) == "250 [200, 300]"
+    assert with_interval(Measured(1.0, 1.0, 1.0)) == "1.0000 [1.0000, 1.0000]"
 
 
 def test_the_alt_text_has_every_number():

@@ -128,12 +128,12 @@ def test_moved_artists_are_drawn_as_if_they_had_always_been_there():
     assert np.array_equal(to_pixels(fig), to_pixels(still))
 
 
-def test_what_stands_still_is_drawn_anew_after_settle():
+def test_what_stands_still_is_drawn_anew_when_the_background_is_forgotten():
     fig, _ = two_dots(moving=True)
     before = to_pixels(fig).copy()
     fig.axes[0].lines[0].set_data([0.3], [0.5])
     assert np.array_equal(to_pixels(fig), before)
-    fig.settle()
+    fig.forget_background()
     assert not np.array_equal(to_pixels(fig), before)
 
 

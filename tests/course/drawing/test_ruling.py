@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minquant.course.drawing.ruling import Ruling, integer, number
+from minquant.course.drawing.numbers import integer, number
+from minquant.course.drawing.ruling import Ruling
 from minquant.methods import rtn
 from minquant.numerics import grids, groups, scales
 

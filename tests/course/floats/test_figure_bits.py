@@ -13,8 +13,8 @@ from minquant.course.floats.figure_bits import (
     BitsPicture,
     bits,
     layout,
+    place_values,
     plain,
-    powers,
 )
 from minquant.numerics.floats import FORMATS
 
@@ -27,8 +27,8 @@ def spelled(picture):
 def drawn(picture):
     """The bits as a reader sees them: marks of 0 and 1, from left to right."""
     marks = [(x, "1") for x in picture.ones.get_xdata()]
-    for noughts in picture.noughts:
-        marks += [(x, "0") for x in noughts.get_xdata()]
+    for zeros in picture.zeros:
+        marks += [(x, "0") for x in zeros.get_xdata()]
     return "".join(bit for _, bit in sorted(marks))
 
 
@@ -106,17 +106,9 @@ def test_the_alt_text_tells_the_bits_the_arithmetic_and_the_neighbours():
 
 
 def test_every_bit_is_worth_a_power_of_two():
-    assert powers(FORMATS["fp8 e5m2"]) == [
-        "",
-        "2⁴",
-        "2³",
-        "2²",
-        "2¹",
-        "2⁰",
-        "2⁻¹",
-        "2⁻²",
-    ]
-    assert powers(FORMATS["int8"])[:3] == ["−2⁷", "2⁶", "2⁵"]
+    values = place_values(FORMATS["fp8 e5m2"])
+    assert " ".join(values) == " 2⁴ 2³ 2² 2¹ 2⁰ 2⁻¹ 2⁻²"
+    assert place_values(FORMATS["int8"])[:3] == ["−2⁷", "2⁶", "2⁵"]
 
 
 @pytest.mark.parametrize("name", FORMATS)

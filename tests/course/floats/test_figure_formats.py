@@ -6,7 +6,6 @@ import pytest
 from minquant.course.floats.figure_formats import (
     number_line,
     reach,
-    size,
     spacing,
     weighs,
 )
@@ -77,11 +76,6 @@ def test_a_model_weighs_its_parameters_times_bits_over_eight():
     dots = [float(line.get_xdata()[0]) for line in fig.axes[0].lines[-2:]]
     assert dots == [16e9, 4.5e9]
     assert "a model: fp16 16 GB, 4 bits 4.5 GB. A line at 24 GB: a card." in fig.alt
-
-
-def test_bytes_are_said_with_their_unit():
-    said = [size(n) for n in (999, 1e3, 257e6, 1.5e9, 141e9, 2e12)]
-    assert said == ["999 bytes", "1 kB", "257 MB", "1.5 GB", "141 GB", "2000 GB"]
 
 
 def test_a_format_too_wide_to_list_is_refused():

@@ -93,9 +93,9 @@ def test_a_wide_matrix_is_seen_in_a_window_around_the_turn():
     W, H = torch.randn(2, 300), torch.eye(300)
     picture = PushesPicture(Pushing.of(W, H, grids.absmax(4)), 0, 0)
     assert len(points(picture.bars)) == WINDOW
-    picture.update(picture.of, 0, 150)
+    picture.update(picture.drawn, 0, 150)
     assert picture.ring.get_xdata()[0] == WINDOW // 4
-    picture.update(picture.of, 0, 299)
+    picture.update(picture.drawn, 0, 299)
     assert picture.ring.get_xdata()[0] == WINDOW - 1
 
 

@@ -18,8 +18,8 @@ WAYS = [(0.01, False), (0.1, True), (1.0, False)]
 @pytest.mark.parametrize(("damping", "act_order"), WAYS)
 def test_every_turn_is_that_of_the_derivation(damping, act_order):
     W, H = correlated()
-    pushing = Pushing.of(W, H, grids.zero_point(3), damping=damping,
-                         act_order=act_order)  # fmt: skip
+    grid = grids.zero_point(3)
+    pushing = Pushing.of(W, H, grid, damping=damping, act_order=act_order)
     rulers = gptq_derivation.column_rulers(
         rtn.quantize_rtn(W[:, pushing.order], grids.zero_point(3))
     )
@@ -41,7 +41,7 @@ def test_the_path_ends_at_the_packages_own_result():
     columns = pushing.order.argsort()
     last = pushing.W.shape[1] - 1
     found = torch.stack([pushing.now(row, last) for row in range(len(W))])
-    assert torch.equal(found[:, columns], pushing.made.dequantize(torch.float64))
+    assert torch.equal(found[:, columns], pushing.quantized.dequantize(torch.float64))
 
 
 def test_the_error_of_rounding_to_nearest_is_that_of_the_columns_so_far():

@@ -58,8 +58,12 @@ def test_the_pointer_tells_each_column_what_became_of_it(layer):
 def test_first_values_are_given(layer):
     widget = pushes(*layer, bits=4, damping=0.1, act_order=True, row=1, turn=7)
     assert widget.values == {
-        "turn": 7, "row": 1, "bits": 4, "damping": 0.1, "act_order": True
-    }  # fmt: skip
+        "turn": 7,
+        "row": 1,
+        "bits": 4,
+        "damping": 0.1,
+        "act_order": True,
+    }
     assert widget.alt.startswith("Turn 8 of 24")
 
 

@@ -14,12 +14,18 @@ from minquant.measure.probes import Share
 
 NONE = Measured(0.0, 0.0, 0.0)
 ORIGINAL = Version(
-    16, "float", 16.0, 2.5, NONE, NONE, NONE,
-    {0: Share(20, 20), 1: Share(19, 20), 2: Share(18, 20)},
-    {1: Share(10, 10), 2: Share(9, 10)},
-    {16: Share(5, 5), 384: Share(4, 5)},
-    "",
-)  # fmt: skip
+    bits=16,
+    method="float",
+    bits_per_weight=16.0,
+    perplexity=2.5,
+    rise=NONE,
+    kl=NONE,
+    flips=NONE,
+    facts={0: Share(20, 20), 1: Share(19, 20), 2: Share(18, 20)},
+    chains={1: Share(10, 10), 2: Share(9, 10)},
+    recall={16: Share(5, 5), 384: Share(4, 5)},
+    text="",
+)
 EIGHT = replace(ORIGINAL, bits=8, method="awq")
 ROUNDED = replace(
     ORIGINAL, bits=3, method="gptq", chains={1: Share(8, 10), 2: Share(3, 10)}
@@ -44,8 +50,10 @@ def test_a_panel_has_the_original_and_each_version_of_its_width():
     assert heights(three[1]) == [[100, 90], [80, 30], [90, 70]]
     assert heights(three[0])[0] == [100, 95, 90]
     assert [line.get_color() for line in three[1].lines] == [
-        palette.BLUE, palette.VERMILION, palette.INK
-    ]  # fmt: skip
+        palette.BLUE,
+        palette.VERMILION,
+        palette.INK,
+    ]
 
 
 def test_the_band_is_wilson_s_interval_of_each_level():
@@ -65,8 +73,12 @@ def test_the_widest_stands_first_and_versions_are_named_above_their_column():
 
 def test_levels_are_named_at_their_ends():
     facts, chains, recall = panels(abilities([EIGHT], ORIGINAL))[0]
-    for ax, ends in ((facts, ["most", "least"]), (chains, ["1", "2"]),
-                     (recall, ["16", "384"])):  # fmt: skip
+    ends_of = [
+        (facts, ["most", "least"]),
+        (chains, ["1", "2"]),
+        (recall, ["16", "384"]),
+    ]
+    for ax, ends in ends_of:
         assert [text.get_text() for text in ax.get_xticklabels()] == ends
 
 

@@ -14,9 +14,11 @@ BETTER = Kept("8 bits", -0.2, 100.0, Measured(99.0, 97.0, 100.0), "rare facts")
 
 def dots(fig):
     """Place, height and colour of each version's worst."""
-    found = [line for line in fig.axes[0].lines if line.get_marker() == "o"]
-    return [(line.get_xdata()[0], line.get_ydata()[0], line.get_color())
-            for line in found]  # fmt: skip
+    return [
+        (line.get_xdata()[0], line.get_ydata()[0], line.get_color())
+        for line in fig.axes[0].lines
+        if line.get_marker() == "o"
+    ]
 
 
 def test_each_version_stands_at_its_rise_and_its_worst():
@@ -34,9 +36,8 @@ def test_a_version_that_reads_better_stands_at_the_edge_and_the_edge_says_so():
 
 
 def test_the_lowest_that_perplexity_calls_fine_are_named():
-    names = [text.get_text() for text in hidden([MILD, GONE, BROKEN], 5, named=1).axes[
-        0
-    ].texts]  # fmt: skip
+    fig = hidden([MILD, GONE, BROKEN], 5, named=1)
+    names = [text.get_text() for text in fig.axes[0].texts]
     assert names == ["3 bits: 8 steps"]
 
 

@@ -7,7 +7,7 @@ import pytest
 from helpers.cases import GOOD, MIDDLING, ORIGINAL, VERSIONS
 
 from minquant.course.drawing import figures
-from minquant.course.drawing.figure_intervals import said
+from minquant.course.drawing.figure_intervals import with_interval
 from minquant.course.low_bits.figure_verdict import (
     GAP,
     LIMITS,
@@ -47,7 +47,7 @@ def test_the_ring_is_at_the_chosen_version_with_its_interval_and_number(picture)
     for name, row in (("rise", MIDDLING.rise), ("kl", MIDDLING.kl)):
         assert points(picture.rings[name]) == [[3.3, row.mean]]
         np.testing.assert_allclose(bars(picture, name), [[3.3, row.low, row.high]])
-        assert picture.numbers[name].get_text() == said(row)
+        assert picture.numbers[name].get_text() == with_interval(row)
     assert picture.numbers["flips"].get_text() == "15.0 [13.0, 17.0]"
 
 

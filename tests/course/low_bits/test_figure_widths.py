@@ -45,9 +45,12 @@ def test_a_model_whose_layers_differ_leaves_cells_empty():
 
 @pytest.mark.parametrize(
     ("nats", "bits", "said"),
-    [({}, {}, "give both the same"), (NATS, {}, "nats has 4 layers and bits 0"),
-     ({"head": 1.0}, {"head": 2}, "nats has 'head', a name without a number")],
-)  # fmt: skip
+    [
+        ({}, {}, "give both the same"),
+        (NATS, {}, "nats has 4 layers and bits 0"),
+        ({"head": 1.0}, {"head": 2}, "nats has 'head', a name without a number"),
+    ],
+)
 def test_what_cannot_be_laid_out_is_refused(nats, bits, said):
     with pytest.raises(ValueError, match=said):
         widths(nats, bits, at=3)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from minquant.course.drawing.ruling import number
+from minquant.course.drawing.numbers import number
 from minquant.course.nf4.widget_codebooks import KINDS, OWN, uneven_ruler
 from minquant.methods.catalog import BY_NAME, Format
 from minquant.methods.codebooks import error_by_code, usage
@@ -91,8 +91,11 @@ def test_every_format_can_be_chosen(widget):
 def test_a_lesson_can_start_elsewhere():
     widget = uneven_ruler(MATRICES, kind="MXFP4", block=OWN, code=14)
     assert widget.values == {
-        "kind": "MXFP4", "block": OWN, "matrix": "first", "code": 14,
-    }  # fmt: skip
+        "kind": "MXFP4",
+        "block": OWN,
+        "matrix": "first",
+        "code": 14,
+    }
 
 
 def test_no_matrix_is_refused():

@@ -6,7 +6,7 @@ import torch
 
 from minquant.course.drawing import figures
 from minquant.course.outliers.figure_outlier_split import SplitPicture
-from minquant.course.outliers.outlier_split import Parted, Sweep
+from minquant.course.outliers.outlier_split import OutlierSplit, Sweep
 
 
 def layer(scale=1.0):
@@ -28,46 +28,46 @@ def middles(boxes):
 
 @pytest.mark.parametrize("threshold", [0.0, 1.0, 6.0, torch.inf])
 def test_exactly_the_columns_taken_out_are_lit(sweep, threshold):
-    parted = Parted.of(*layer(), threshold)
-    picture = SplitPicture(sweep, parted)
-    taken = np.flatnonzero(parted.taken).tolist()
-    stay = np.flatnonzero(~parted.taken).tolist()
-    assert middles(picture.lit) == middles(picture.gone) == taken
+    split = OutlierSplit.of(*layer(), threshold)
+    picture = SplitPicture(sweep, split)
+    taken = np.flatnonzero(split.outliers).tolist()
+    stay = np.flatnonzero(~split.outliers).tolist()
+    assert middles(picture.lit) == middles(picture.outlier_bars) == taken
     assert middles(picture.bars) == stay
     figures.to_pixels(picture.fig)
 
 
 def test_the_dots_stand_on_error_and_share(sweep):
-    parted = Parted.of(*layer(), 6.0)
-    picture = SplitPicture(sweep, parted)
-    (x,), (error,) = picture.here[0].get_data()
-    assert (x, error) == (6.0, parted.split.error)
-    assert picture.here[1].get_ydata()[0] == 100 * parted.split.columns == 12.5
+    split = OutlierSplit.of(*layer(), 6.0)
+    picture = SplitPicture(sweep, split)
+    (x,), (error,) = picture.dots[0].get_data()
+    assert (x, error) == (6.0, split.measured.error)
+    assert picture.dots[1].get_ydata()[0] == 100 * split.measured.columns == 12.5
     assert len(picture.curve.get_xdata()) == len(sweep.splits)
 
 
 def test_each_value_in_view_is_joined_to_its_tick(sweep):
-    parted = Parted.of(*layer(), 6.0, 4)
-    picture = SplitPicture(sweep, parted)
+    split = OutlierSplit.of(*layer(), 6.0, 4)
+    picture = SplitPicture(sweep, split)
     reach = picture.token.ax.get_xlim()[1]
-    seen = ~parted.taken & (np.abs(parted.x) <= reach)
+    seen = ~split.outliers & (np.abs(split.x) <= reach)
     ends = np.array([segment[:, 0] for segment in picture.token.snaps.get_segments()])
-    np.testing.assert_allclose(ends[:, 0], parted.x[seen], rtol=1e-6)
-    snapped = parted.codes[seen] * parted.step
+    np.testing.assert_allclose(ends[:, 0], split.x[seen], rtol=1e-6)
+    snapped = split.codes[seen] * split.step
     np.testing.assert_allclose(ends[:, 1], snapped, rtol=1e-6)
-    assert np.abs(ends[:, 1] - ends[:, 0]).max() <= parted.step / 2 * (1 + 1e-5)
+    assert np.abs(ends[:, 1] - ends[:, 0]).max() <= split.step / 2 * (1 + 1e-5)
 
 
 def test_outliers_make_ticks_rare(sweep):
-    with_, without = (
-        SplitPicture(sweep, Parted.of(*layer(), threshold)).token.ticks.get_segments()
-        for threshold in (torch.inf, 6.0)
-    )
-    assert 10 * len(with_) < len(without)
+    counts = []
+    for threshold in (torch.inf, 6.0):
+        picture = SplitPicture(sweep, OutlierSplit.of(*layer(), threshold))
+        counts.append(len(picture.token.ticks.get_segments()))
+    assert 10 * counts[0] < counts[1]
 
 
 def test_with_nothing_left_there_are_no_ticks(sweep):
-    picture = SplitPicture(sweep, Parted.of(*layer(), 0.0, 3))
+    picture = SplitPicture(sweep, OutlierSplit.of(*layer(), 0.0, 3))
     assert (
         len(picture.token.ticks.get_segments())
         == len(picture.token.snaps.get_segments())
@@ -77,21 +77,21 @@ def test_with_nothing_left_there_are_no_ticks(sweep):
 
 
 def test_the_axes_stay_while_the_threshold_moves_and_change_with_the_layer(sweep):
-    picture = SplitPicture(sweep, Parted.of(*layer(), 6.0))
+    picture = SplitPicture(sweep, OutlierSplit.of(*layer(), 6.0))
 
     def limits():
         return [(ax.get_xlim(), ax.get_ylim()) for ax in picture.fig.axes]
 
     before = limits()
-    picture.update(sweep, Parted.of(*layer(), 2.0, row=5))
+    picture.update(sweep, OutlierSplit.of(*layer(), 2.0, row=5))
     assert limits() == before
     other = layer(scale=5)
-    picture.update(Sweep.of(*other), Parted.of(*other, 6.0))
+    picture.update(Sweep.of(*other), OutlierSplit.of(*other, 6.0))
     assert limits() != before
 
 
 def test_the_alt_text_is_the_description(sweep):
-    parted = Parted.of(*layer(), 6.0, 1)
-    picture = SplitPicture(sweep, Parted.of(*layer(), 0.0))
-    picture.update(sweep, parted)
-    assert picture.fig.alt == parted.describe()
+    split = OutlierSplit.of(*layer(), 6.0, 1)
+    picture = SplitPicture(sweep, OutlierSplit.of(*layer(), 0.0))
+    picture.update(sweep, split)
+    assert picture.fig.alt == split.describe()

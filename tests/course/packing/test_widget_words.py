@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from minquant.course.drawing.ruling import number
+from minquant.course.drawing.numbers import number
 from minquant.course.packing.widget_words import word_board
 from minquant.kernels.packed_words import dequantize, pack_matrix
 from minquant.methods import rtn

@@ -7,14 +7,12 @@ import pytest
 
 from minquant.course.drawing import figures, palette
 from minquant.course.drawing.figures import WIDTH
+from minquant.course.drawing.stacked_bars import RIM
 from minquant.course.qlora.figure_step_memory import (
     PARTS,
-    RIM,
     ROW,
-    SAID,
     TOP,
     StepMemoryPicture,
-    amount,
     step_memory,
 )
 from minquant.planning.memory import StepMemory
@@ -69,7 +67,7 @@ def legend(picture):
 
 def test_the_legend_names_the_parts_that_some_bar_has():
     picture = StepMemoryPicture(BIG)
-    assert legend(picture) == [*SAID]
+    assert legend(picture) == [part.label for part in PARTS.values()]
     picture.scale({"none": StepMemory(10**9, 0, 0, 10**9)})
     assert legend(picture) == ["weights", "saved for backward"]
     assert len(picture.fig.legends) == 1
@@ -84,15 +82,6 @@ def test_a_thin_part_has_no_rim_that_would_hide_it():
     assert palette.SKY.upper() == "#56B4E9"
     head = 2 * (TOP + ROW // 2) * 2 * WIDTH  # the legend and the first bar are above
     assert (np.abs(pixels[head:] - sky.astype(int)).sum(1) < 60).sum() > 10
-
-
-@pytest.mark.parametrize(
-    ("n_bytes", "said"),
-    [(0, "0 bytes"), (999, "999 bytes"), (1000, "1.00 kB"), (107.8e9, "108 GB"),
-     (14.1e9, "14.1 GB"), (1_234_567, "1.23 MB"), (2e12, "2,000 GB")],
-)  # fmt: skip
-def test_bytes_are_said_in_the_unit_that_suits_them(n_bytes, said):
-    assert amount(n_bytes) == said
 
 
 def test_what_cannot_be_drawn_is_refused():

@@ -4,8 +4,13 @@ import re
 
 import pytest
 
-from minquant.course.qlora.figure_step_memory import amount
-from minquant.course.qlora.widget_step_memory import LAYERS, LLAMAS, OWN, memory_planner
+from minquant.course.drawing.numbers import readable_bytes
+from minquant.course.qlora.widget_step_memory import (
+    LAYERS,
+    LLAMAS,
+    THIS,
+    memory_planner,
+)
 from minquant.planning import budget
 
 SHAPES, REST = {"a.q_proj": (64, 128), "a.up_proj": (128, 128)}, 5000
@@ -21,13 +26,13 @@ def text(html):
     return re.sub(r"<[^>]+>", "", html)
 
 
-@pytest.mark.parametrize("model", [OWN, *LLAMAS])
+@pytest.mark.parametrize("model", [THIS, *LLAMAS])
 @pytest.mark.parametrize("layers", LAYERS)
 @pytest.mark.parametrize("base", budget.BASES)
 def test_the_printed_numbers_are_the_packages(widget, model, layers, base):
     widget.set(model=model, base=base, rank=3, layers=layers)
     assert widget.error is None
-    args = (SHAPES, REST) if model == OWN else budget.llama(*LLAMAS[model])
+    args = (SHAPES, REST) if model == THIS else budget.llama(*LLAMAS[model])
     took = budget.adapted(*args, 3, base=base, only=LAYERS[layers])
     whole = budget.full(*args)
     said = text(widget.frame.words)
@@ -35,22 +40,25 @@ def test_the_printed_numbers_are_the_packages(widget, model, layers, base):
     assert said.startswith(f"{trained:,} numbers are trained")
     assert f"that is {trained / (whole.weights / 2):.2%}" in said
     assert "Gradients, masters and Adam's moments take" in said
-    assert f"In all it is {amount(took.total)}:" in said
+    assert f"In all it is {readable_bytes(took.total)}:" in said
     assert f"divided by {whole.total / took.total:.1f}." in said
-    assert f"yours: {base} {amount(took.total)}" in widget.alt
+    assert f"yours: {base} {readable_bytes(took.total)}" in widget.alt
 
 
 def test_fewer_layers_train_fewer_numbers(widget):
-    widget.set(model=OWN, layers="all linear layers")
+    widget.set(model=THIS, layers="all linear layers")
     every = text(widget.frame.words)
     widget.set(layers="attention only")
     assert text(widget.frame.words) != every
 
 
 def test_it_can_start_elsewhere_and_needs_a_model():
-    widget = memory_planner(SHAPES, REST, model=OWN, base="int8", rank=8)
+    widget = memory_planner(SHAPES, REST, model=THIS, base="int8", rank=8)
     assert widget.values == {
-        "model": OWN, "base": "int8", "rank": 8, "layers": "all linear layers",
-    }  # fmt: skip
+        "model": THIS,
+        "base": "int8",
+        "rank": 8,
+        "layers": "all linear layers",
+    }
     with pytest.raises(ValueError, match="shapes is empty; give budget.shapes_of"):
         memory_planner({}, 0)

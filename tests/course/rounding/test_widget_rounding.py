@@ -5,7 +5,8 @@ import re
 import pytest
 import torch
 
-from minquant.course.drawing.ruling import Ruling, number
+from minquant.course.drawing.numbers import number
+from minquant.course.drawing.ruling import Ruling
 from minquant.course.rounding.widget_rounding import CONTROLS, rounding
 from minquant.methods import rtn
 from minquant.numerics import grids, groups
@@ -113,7 +114,7 @@ def test_a_lesson_can_show_few_controls_and_start_elsewhere(W):
     widget = rounding(W, controls=["bits", "weight"], bits=3, grid="zero-point", row=7)
     assert list(widget.controls) == ["bits", "weight"]
     assert "in row 7" in widget.frame.words
-    assert f"{rtn.quantize(W, grids.zero_point(3)).bits_per_weight:.2f}" in (
+    assert f"{rtn.quantize_rtn(W, grids.zero_point(3)).bits_per_weight:.2f}" in (
         widget.frame.words
     )
 

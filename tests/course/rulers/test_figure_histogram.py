@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from minquant.course.drawing.ruling import Ruling, number
+from minquant.course.drawing.numbers import number
+from minquant.course.drawing.ruling import Ruling
 from minquant.course.rulers.figure_histogram import BINS, weights_over_rulers
 from minquant.methods import rtn
 from minquant.numerics import grids, groups

@@ -13,10 +13,8 @@ COSTS = [
     Cost(4, "tensor", 4.0, 0.5),  # the row of 3 bits beats it
     Cost(4, "row", 4.1, 0.2),
 ]
-costs = st.builds(
-    Cost, st.just(3), st.just("x"), st.integers(1, 9).map(float),
-    st.integers(1, 9).map(float),
-)  # fmt: skip
+numbers = st.integers(1, 9).map(float)
+costs = st.builds(Cost, st.just(3), st.just("x"), numbers, numbers)
 
 
 @given(st.lists(costs, min_size=1, max_size=12))

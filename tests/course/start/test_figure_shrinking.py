@@ -33,7 +33,7 @@ def corners(collection):
 def test_the_bar_is_the_megabytes_of_both_parts(picture):
     assert corners(picture.quantized)[0, [0, 1], 0].tolist() == [0, 0.42]
     np.testing.assert_allclose(corners(picture.rest)[0, [0, 1], 0], [0.42, 0.82])
-    assert "0.82 MB of 2.00" in picture.said.get_text()
+    assert "0.82 MB of 2.00" in picture.size.get_text()
 
 
 def test_each_width_tried_is_a_dot_at_what_its_loss_pays(picture):
@@ -53,8 +53,8 @@ def test_right_and_wrong_answers_have_their_signs(picture):
 
 def test_the_axes_never_move(picture):
     before = [(ax.get_xlim(), ax.get_ylim()) for ax in picture.fig.axes]
-    picture.update(Shrunk(2, FOUR.size, 99.0, "", ("q", "q"), (False, False)),
-                   {**TRIED, 2: Shrunk(2, FOUR.size, 99.0)})  # fmt: skip
+    wrong = Shrunk(2, FOUR.size, 99.0, "", ("q", "q"), (False, False))
+    picture.update(wrong, {**TRIED, 2: Shrunk(2, FOUR.size, 99.0)})
     assert [(ax.get_xlim(), ax.get_ylim()) for ax in picture.fig.axes] == before
     figures.to_pixels(picture.fig)
 

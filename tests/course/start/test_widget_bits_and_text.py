@@ -49,7 +49,7 @@ def test_a_width_is_the_package_s_own_model_at_that_width(whole, shrink):
     assert now.size == size(twin, report)
     loss = perplexity(twin, whole[1], tiny.texts_of("test", 4), progress=False)
     assert now.nats == loss.nats
-    assert now.said == generate(twin, whole[1], PROMPT, 12)
+    assert now.text == generate(twin, whole[1], PROMPT, 12)
 
 
 def test_sixteen_bits_are_half_precision(whole, shrink):
@@ -95,7 +95,7 @@ def test_the_words_tell_size_loss_text_and_answers(shrink, widget):
     said = text(widget.frame.words)
     assert f"{now.size.total / before.size.total:.0%} of the size" in said
     assert f"{sum(now.right)} of 2 answers right" in said
-    marked = sum(new for _, new in changed(before.said, now.said))
+    marked = sum(new for _, new in changed(before.text, now.text))
     assert widget.frame.details.count("<mark ") == marked > 0
     for answer in now.answers:
         assert answer in text(widget.frame.details)
@@ -108,8 +108,11 @@ def test_at_sixteen_bits_nothing_is_marked(widget):
 
 def test_only_words_that_are_others_count_as_changed():
     assert changed("a b c d", "a x c d") == [
-        ("a", False), ("x", True), ("c", False), ("d", False),
-    ]  # fmt: skip
+        ("a", False),
+        ("x", True),
+        ("c", False),
+        ("d", False),
+    ]
     assert not any(new for _, new in changed("a b", "a b"))
     assert all(new for _, new in changed("", "a b"))
 
@@ -120,7 +123,7 @@ def test_a_probe_is_asked_as_everywhere(whole):
         *whole, tiny.texts_of("test", 2), prompt=PROMPT, questions={"one": probe}, new=3
     )
     found = accuracy(*whole, [probe], progress=False)
-    assert shrink(16).answers == found.said
+    assert shrink(16).answers == found.answers
     assert shrink(16).right == (bool(found.correct[0]),)
 
 
