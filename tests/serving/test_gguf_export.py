@@ -42,6 +42,27 @@ def differences(path, model, text=small_gguf.TEXT):
     return apart, (theirs.argmax(-1) == ours.argmax(-1)).float().mean()
 
 
+def test_export_makes_a_folder_for_llama_cpp(tmp_path):
+    small, report = quantized(small_gguf.model(), mq.symmetric_full(4))
+    folder = mq.export(
+        small, report, small_gguf.tokenizer(), tmp_path / "out", format="gguf"
+    )
+    assert [path.name for path in folder.iterdir()] == ["model.gguf"]
+    back, tokenizer = mq.load(folder / "model.gguf")
+    for name, q in report.items():
+        assert torch.equal(mq.weight_of(back.get_submodule(name)), q.dequantize())
+    assert tokenizer("a")["input_ids"] == small_gguf.tokenizer()("a")["input_ids"]
+
+
+def test_a_failed_export_leaves_no_folder(tmp_path):
+    small, report = quantized(small_gguf.model(), mq.NF4)
+    with pytest.raises(ValueError, match="no type stores"):
+        mq.export(small, report, small_gguf.tokenizer(), tmp_path / "o", format="gguf")
+    with pytest.raises(ValueError, match="format is 'onnx'; choose"):
+        mq.export(small, report, None, tmp_path / "o", format="onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 def test_floats_are_predicted_alike(kind, tied, tmp_path):
