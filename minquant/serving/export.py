@@ -1,13 +1,14 @@
 """Write a quantized model into a folder that transformers, vLLM and others open.
 
     export(model_hat, report, tokenizer, folder)      # a folder in Hugging Face's form
+    export(model_hat, report, tokenizer, folder, format="gguf")         # for llama.cpp
 
     config.json          the model's, with a quantization_config: bits, groups, layers
     model.safetensors    the matrices as `pack_quantized` stores them, and the rest in
                          fp16; several files if it is large
     tokenizer.json, …    the files of the tokenizer
 
-The folder is in the format of compressed-tensors. transformers opens it if that package
+The first is in the format of compressed-tensors. transformers opens it if that package
 is installed (AutoModelForCausalLM.from_pretrained), and so does vLLM. (The file of
 `packed_model.save` takes any grid, but only this package reads it.)
 
@@ -21,8 +22,9 @@ import copy
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +32,7 @@ from torch import Tensor, nn
 from minquant.files.pack_quantized import quantization_config, tensors_of
 from minquant.layers.coded import CodedLinear
 from minquant.models.linear_layers import Report
+from minquant.serving.gguf_export import write_gguf
 
 LINEAR = nn.Linear | CodedLinear
 
@@ -40,25 +43,42 @@ def export(
     tokenizer: Any,
     folder: str | Path,
     *,
+    format: Literal["compressed-tensors", "gguf"] = "compressed-tensors",
     dtype: torch.dtype = torch.float16,
 ) -> Path:
-    """Writes a new folder in the format above, completely or not at all; its path.
+    """Writes a new folder, completely or not at all; its path.
 
     model: from transformers, quantized with this report; its layers may be packed.
     tokenizer: the model's, or None to write none; one that puts EOS at the end of each
-    text is written `without_eos`. dtype: of the scales and of everything that is not
-    quantized: torch.float16, or torch.bfloat16 if the scales are in that.
+    text is written `without_eos`. format: "compressed-tensors" is the folder above, for
+    transformers and vLLM; "gguf" a folder with one file, model.gguf, for llama.cpp
+    (`gguf_export`). dtype: of the scales and of everything that is not quantized, in
+    compressed-tensors: torch.float16, or torch.bfloat16 if the scales are in that.
 
     Raises ValueError if the folder exists, if the format cannot describe a layer, if
     the report does not fit the model, or if a number is too large for dtype.
     """
-    from huggingface_hub import save_torch_state_dict
-
     folder = Path(folder)
+    if format not in ("compressed-tensors", "gguf"):
+        raise ValueError(f'format is {format!r}; choose "compressed-tensors" or "gguf"')
     if folder.exists():
         raise ValueError(f"folder {folder} exists; give the name of a new one")
     if not report:
         raise ValueError("report is empty; give the one that quantize_ returned")
+    if format == "gguf":
+        with _new_folder(folder) as temporary:
+            write_gguf(model, report, tokenizer, temporary / "model.gguf")
+    else:
+        _export_tensors(model, report, tokenizer, folder, dtype)
+    return folder
+
+
+def _export_tensors(
+    model: nn.Module, report: Report, tokenizer: Any, folder: Path, dtype: torch.dtype
+) -> None:
+    """The folder of compressed-tensors."""
+    from huggingface_hub import save_torch_state_dict
+
     tensors = dict(_plain_tensors(model, report, dtype))
     for name, quantized in report.items():
         try:
@@ -71,9 +91,7 @@ def export(
     config.dtype = dtype
     linear = [n for n, layer in model.named_modules() if isinstance(layer, LINEAR)]
     config.quantization_config = quantization_config(report, linear)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with _new_folder(folder) as temporary:
         config.save_pretrained(temporary)
         generation = copy.deepcopy(getattr(model, "generation_config", None))
         if generation is not None:
@@ -83,11 +101,19 @@ def export(
         if tokenizer is not None:
             without_eos(tokenizer).save_pretrained(temporary)
         save_torch_state_dict(tensors, temporary, metadata={"format": "pt"})
+
+
+@contextmanager
+def _new_folder(folder: Path) -> Iterator[Path]:
+    """A folder beside this one, that takes its name when all is written in it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        yield temporary
         temporary.chmod(0o755)  # others may read it, unlike a temporary folder
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)  # only there if something failed
-    return folder
 
 
 def without_eos(tokenizer: Any) -> Any:

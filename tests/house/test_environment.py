@@ -72,7 +72,7 @@ def test_every_dependency_names_the_lessons_that_need_it():
 def test_a_lock_holds_a_version_in_range_for_all_that_is_declared(lock):
     versions, project = locked(lock), PROJECT["project"]
     extras = project["optional-dependencies"]
-    for line in [*project["dependencies"], *extras["test"]]:
+    for line in [*project["dependencies"], *extras["test"], *extras["real"]]:
         asked = Requirement(line)
         found = versions[asked.name.lower().replace("_", "-")]
         assert asked.specifier.contains(found), f"{lock}: {asked.name} {found}"
