@@ -195,8 +195,8 @@ def gguf_name(name: str, architecture: Architecture) -> str:
 
 
 def to_llama_cpp(
-    rows: Shaped[Tensor, "out *rest"], heads: int
-) -> Shaped[Tensor, "out *rest"]:
+    rows: Shaped[Tensor, "out ..."], heads: int
+) -> Shaped[Tensor, "out ..."]:
     """Rows of q or k in llama.cpp's order: a head's first half and second, alternating.
 
     rows: weights, or anything that has one row per output, such as codes or scales.
@@ -209,8 +209,8 @@ def to_llama_cpp(
 
 
 def from_llama_cpp(
-    rows: Shaped[Tensor, "out *rest"], heads: int
-) -> Shaped[Tensor, "out *rest"]:
+    rows: Shaped[Tensor, "out ..."], heads: int
+) -> Shaped[Tensor, "out ..."]:
     """The way back from `to_llama_cpp`."""
     pairs = rows.unflatten(0, (heads, -1, 2))  # (heads, d / 2, 2, …)
     return pairs.transpose(1, 2).reshape(rows.shape)
@@ -279,8 +279,11 @@ def tokenizer_of(file: Gguf) -> Any:
     )
     named = {}
     for ours, theirs in (
-        ("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding")
-    ):  # fmt: skip
+        ("bos", "bos"),
+        ("eos", "eos"),
+        ("unk", "unknown"),
+        ("pad", "padding"),
+    ):
         number = settings.get(f"tokenizer.ggml.{theirs}_token_id")
         if number is not None:
             named[f"{ours}_token"] = tokens[int(number)]

@@ -89,8 +89,9 @@ def can_run(make):
     return True
 
 
-@pytest.mark.parametrize("name", ["ours", "cublas", "tinygemm", "gemlite",
-                                  "bitsandbytes"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name", ["ours", "cublas", "tinygemm", "gemlite", "bitsandbytes"]
+)
 def test_copies_of_a_matrix_share_no_memory(name, card):
     make = getattr(ways, name)
     if not can_run(make):
@@ -247,8 +248,13 @@ def test_a_ratio_needs_both_of_its_numbers():
 
 
 def test_ours_meets_a_peer_in_the_peers_own_numbers():
-    took = {"fp16 cuBLAS": {1: 8.0}, "ours": {1: 2.0}, "ours bf16": {1: 4.0},
-            "tinygemm bf16": {1: 6.0}, "gemlite": {1: 3.0}}  # fmt: skip
+    took = {
+        "fp16 cuBLAS": {1: 8.0},
+        "ours": {1: 2.0},
+        "ours bf16": {1: 4.0},
+        "tinygemm bf16": {1: 6.0},
+        "gemlite": {1: 3.0},
+    }
     said = "4.00× fp16 cuBLAS, 1.50× tinygemm bf16, 1.50× gemlite"
     assert benchmark.against(took, 1) == said
 
@@ -416,8 +422,12 @@ def test_the_model_writes_the_same_packed_and_not():
 
 def test_a_step_is_compared_with_the_same_weights_in_floats():
     like = {"device": "cpu", "dtype": torch.float32}
-    wraps = [by_torch, decode.layer, lambda p: lambda X: by_torch(p)(X) * 1.1,
-             lambda p: lambda X: by_torch(p)(X) * NAN]  # fmt: skip
+    wraps = [
+        by_torch,
+        decode.layer,
+        lambda p: lambda X: by_torch(p)(X) * 1.1,
+        lambda p: lambda X: by_torch(p)(X) * NAN,
+    ]
     errors = [decode.step_error(wrap, 4, 32, **like, **SMALL) for wrap in wraps]
     assert max(errors[:2]) < 1e-5
     assert errors[2] > decode.STEP_WITHIN and math.isnan(errors[3])
@@ -510,8 +520,9 @@ def test_shapes_and_parts_are_chosen(run, capsys):
     run.clear()
     assert benchmark.main([*two, "--only", "products"]) == 0
     assert benchmark.main([*two, "--tune"]) == 0
-    assert run == [(what, *s) for what in ("rows", "tune")
-                   for s in ((64, 128), (32, 256))]  # fmt: skip
+    assert run == [
+        (what, *s) for what in ("rows", "tune") for s in ((64, 128), (32, 256))
+    ]
     run.clear()
     assert benchmark.main(["--only", "decode"]) == 0
     assert run == [("decode",)]
@@ -521,9 +532,15 @@ def test_the_header_says_what_a_table_must(run, capsys):
     benchmark.main(["--only", "decode", "--bits", "2"])
     out = capsys.readouterr().out
     assert out.startswith("$ python benchmarks/matmul.py --only decode --bits 2\n")
-    told = ("Card, sm_90, driver ", f"CUDA {torch.version.cuda}, torch ", "triton ",
-            "gemlite ", "bitsandbytes ", "2 bits in groups of 128, symmetric",
-            "2.00 TB/s")  # fmt: skip
+    told = (
+        "Card, sm_90, driver ",
+        f"CUDA {torch.version.cuda}, torch ",
+        "triton ",
+        "gemlite ",
+        "bitsandbytes ",
+        "2 bits in groups of 128, symmetric",
+        "2.00 TB/s",
+    )
     assert [said for said in told if said not in out] == []
     assert benchmark.of("torch") and benchmark.of("no-such-package") == "absent"
 
@@ -534,11 +551,14 @@ def test_one_part_that_is_wrong_makes_the_run_fail(run, monkeypatch, capsys):
     assert benchmark.main(["--shapes", "64x128", "--only", "products"]) == 0
 
 
-@pytest.mark.parametrize(("given", "said"), [
-    (["--shapes", "4096"], "give OUTxIN, such as 4096x11008"),
-    (["--shapes", "64x100"], "--group 128 does not divide 100 inputs"),
-    (["--tokens", "0"], "--tokens 0; give 1 or more"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--shapes", "4096"], "give OUTxIN, such as 4096x11008"),
+        (["--shapes", "64x100"], "--group 128 does not divide 100 inputs"),
+        (["--tokens", "0"], "--tokens 0; give 1 or more"),
+    ],
+)
 def test_what_cannot_be_measured_is_refused_at_once(given, said, capsys):
     with pytest.raises(SystemExit):
         benchmark.main(given)

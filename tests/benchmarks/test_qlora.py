@@ -89,8 +89,10 @@ def test_the_smallest_rate_that_teaches_enough_is_chosen(monkeypatch, capsys):
     assert qlora.rates() == qlora.finetune.RATES
     chosen = [line for line in capsys.readouterr().out.splitlines() if "chosen" in line]
     assert [line.split()[:2] for line in chosen] == [
-        ["full", "0.00100"], ["lora", "0.00600"], ["qlora", "0.00600"]
-    ]  # fmt: skip
+        ["full", "0.00100"],
+        ["lora", "0.00600"],
+        ["qlora", "0.00600"],
+    ]
 
 
 def test_differences_are_paired_and_in_points():
@@ -107,11 +109,14 @@ def test_differences_are_paired_and_in_points():
 
 def test_old_questions_are_the_same_for_every_seed_and_so_drawn_once():
     rows = {f"{s} lora": made_up(f"{s} lora", 9) for s in range(3)}
-    rows |= {f"{s} qlora": made_up(f"{s} qlora", 9) | {"old": "1" * 500 + "0" * 500}
-             for s in range(3)}  # fmt: skip
+    rows |= {
+        f"{s} qlora": made_up(f"{s} qlora", 9) | {"old": "1" * 500 + "0" * 500}
+        for s in range(3)
+    }
     three = qlora.paired(rows, "lora", "qlora", "old")
-    one = qlora.paired({k: rows[k] for k in ("0 lora", "0 qlora")},
-                       "lora", "qlora", "old")  # fmt: skip
+    one = qlora.paired(
+        {k: rows[k] for k in ("0 lora", "0 qlora")}, "lora", "qlora", "old"
+    )
     assert three == one and three.mean == 0 and three.low < -3 < 3 < three.high
 
 
@@ -132,8 +137,11 @@ def test_one_seed_is_too_few_for_an_interval():
 
 
 def test_the_judge_misses_what_is_not_there_or_too_far_apart(capsys):
-    rows = {f"{s} {w}": made_up(f"{s} {w}", 200) | {"untouched": True}
-            for s in range(3) for w in ("full", "lora", "qlora")}  # fmt: skip
+    rows = {
+        f"{s} {w}": made_up(f"{s} {w}", 200) | {"untouched": True}
+        for s in range(3)
+        for w in ("full", "lora", "qlora")
+    }
     assert qlora.judge(rows) == []
     far = rows | {"0 qlora": rows["0 qlora"] | {"new": "0" * 240, "untouched": False}}
     missed = qlora.judge(far)
@@ -143,9 +151,17 @@ def test_the_judge_misses_what_is_not_there_or_too_far_apart(capsys):
 
 
 def test_the_judge_says_also_how_the_short_rows_compare(capsys):
-    rows = {f"{s} {w}": made_up(f"{s} {w}", right) | {"untouched": True}
-            for s in range(3) for w, right in (("full", 240), ("lora", 236),
-            ("qlora", 236), ("lora short", 72), ("qlora short", 84))}  # fmt: skip
+    rows = {
+        f"{s} {w}": made_up(f"{s} {w}", right) | {"untouched": True}
+        for s in range(3)
+        for w, right in (
+            ("full", 240),
+            ("lora", 236),
+            ("qlora", 236),
+            ("lora short", 72),
+            ("qlora short", 84),
+        )
+    }
     assert qlora.judge(rows) == []
     lines = capsys.readouterr().out.splitlines()
     short = [line for line in lines if "short" in line]

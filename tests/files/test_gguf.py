@@ -125,9 +125,13 @@ def test_pythons_numbers_become_those_that_llama_cpp_expects(tmp_path):
 
 @pytest.mark.parametrize(
     ("value", "message"),
-    [(2**40, "32 bits do not hold"), (None, "of a type that GGUF lacks"),
-     ({"a": 1}, "of a type that GGUF lacks"), ([1, "a"], "of a type that GGUF lacks")],
-)  # fmt: skip
+    [
+        (2**40, "32 bits do not hold"),
+        (None, "of a type that GGUF lacks"),
+        ({"a": 1}, "of a type that GGUF lacks"),
+        ([1, "a"], "of a type that GGUF lacks"),
+    ],
+)
 def test_what_has_no_type_is_refused_and_nothing_is_left(tmp_path, value, message):
     with pytest.raises(ValueError, match=message):
         gguf.write(tmp_path / "f.gguf", {"a.setting": value}, {})
@@ -183,47 +187,69 @@ BAD = {
     "big endian": (header(version=3 << 24), "has version 50331648"),
     "too many settings": (header(n_settings=HUGE), f"announces {HUGE} settings"),
     "too many tensors": (header(n_tensors=HUGE), f"announces {HUGE} tensors"),
-    "a long name": (header(n_settings=1, rest=struct.pack("<Q", HUGE) + bytes(20)),
-                    "is cut off"),
+    "a long name": (
+        header(n_settings=1, rest=struct.pack("<Q", HUGE) + bytes(20)),
+        "is cut off",
+    ),
     "no UTF-8": (header(n_settings=1, rest=text(b"\xff\xfe") + bytes(20)), "no UTF-8"),
-    "an unknown kind": (header(n_settings=1, rest=text(b"a") + struct.pack("<I", 99)),
-                        "a of type 99"),
+    "an unknown kind": (
+        header(n_settings=1, rest=text(b"a") + struct.pack("<I", 99)),
+        "a of type 99",
+    ),
     "a list of lists": (
         header(n_settings=1, rest=text(b"a") + struct.pack("<IIQ", 9, 9, 1)),
-        "of type 9"),
+        "of type 9",
+    ),
     "a list without end": (
         header(n_settings=1, rest=text(b"a") + struct.pack("<IIQ", 9, 4, HUGE)),
-        f"announces {HUGE} numbers"),
+        f"announces {HUGE} numbers",
+    ),
     "words without end": (
         header(n_settings=1, rest=text(b"a") + struct.pack("<IIQ", 9, 8, HUGE)),
-        f"announces {HUGE} strings"),
+        f"announces {HUGE} strings",
+    ),
     "neither true nor false": (
         header(n_settings=1, rest=text(b"a") + struct.pack("<IB", 7, 2)),
-        "neither true nor false"),
+        "neither true nor false",
+    ),
     "a setting twice": (
         header(n_settings=2, rest=2 * (text(b"a") + struct.pack("<IB", 7, 1))),
-        "twice"),
+        "twice",
+    ),
     "an alignment of 0": (
-        header(n_settings=1,
-               rest=text(b"general.alignment") + struct.pack("<II", 4, 0)),
-        "general.alignment 0"),
-    "five dimensions": (header(n_tensors=1, rest=tensor(shape=(1,) * 5)),
-                        "5 dimensions"),
+        header(
+            n_settings=1, rest=text(b"general.alignment") + struct.pack("<II", 4, 0)
+        ),
+        "general.alignment 0",
+    ),
+    "five dimensions": (
+        header(n_tensors=1, rest=tensor(shape=(1,) * 5)),
+        "5 dimensions",
+    ),
     "an unknown type": (header(n_tensors=1, rest=tensor(kind=77)), "of type 77"),
-    "no whole block": (header(n_tensors=1, rest=tensor(shape=(33,), kind=2)),
-                       "whole number of blocks"),
+    "no whole block": (
+        header(n_tensors=1, rest=tensor(shape=(33,), kind=2)),
+        "whole number of blocks",
+    ),
     "nothing in it": (header(n_tensors=1, rest=tensor(shape=(0, 4))), "not empty"),
     "larger than any memory": (
-        header(n_tensors=1, rest=tensor(shape=(2**40, 2**40))), "is cut off"),
+        header(n_tensors=1, rest=tensor(shape=(2**40, 2**40))),
+        "is cut off",
+    ),
     "cut off": (header(n_tensors=1, rest=tensor() + bytes(90)), "is cut off"),
-    "not aligned": (header(n_tensors=1, rest=tensor(offset=8) + bytes(300)),
-                    "not a multiple"),
+    "not aligned": (
+        header(n_tensors=1, rest=tensor(offset=8) + bytes(300)),
+        "not a multiple",
+    ),
     "overlapping": (
         header(n_tensors=2, rest=tensor() + tensor(b"u", offset=96) + bytes(600)),
-        "overlapping"),
+        "overlapping",
+    ),
     "a tensor twice": (
-        header(n_tensors=2, rest=tensor() + tensor(offset=128) + bytes(600)), "twice"),
-}  # fmt: skip
+        header(n_tensors=2, rest=tensor() + tensor(offset=128) + bytes(600)),
+        "twice",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -57,15 +57,18 @@ def library():
         ("llama_init_from_model", c_void_p, [c_void_p, Params]),
         ("llama_model_get_vocab", c_void_p, [c_void_p]),
         ("llama_vocab_n_tokens", c_int32, [c_void_p]),
-        ("llama_tokenize", c_int32,
-         [c_void_p, c_char_p, c_int32, POINTER(c_int32), c_int32, c_bool, c_bool]),
+        (
+            "llama_tokenize",
+            c_int32,
+            [c_void_p, c_char_p, c_int32, POINTER(c_int32), c_int32, c_bool, c_bool],
+        ),
         ("llama_batch_init", Batch, [c_int32, c_int32, c_int32]),
         ("llama_batch_free", None, [Batch]),
         ("llama_decode", c_int, [c_void_p, Batch]),
         ("llama_get_logits_ith", POINTER(ctypes.c_float), [c_void_p, c_int32]),
         ("llama_free", None, [c_void_p]),
         ("llama_model_free", None, [c_void_p]),
-    ):  # fmt: skip
+    ):
         function = getattr(engine, name)
         function.restype, function.argtypes = gives, takes
     return engine

@@ -160,8 +160,9 @@ def test_importance_reaches_the_search(tmp_path):
     counts = torch.ones(256)
     counts[::2] = 1000.0
     for name, importance in (("a", None), ("b", {layer: counts})):
-        write_gguf(model, {}, tokenizer, tmp_path / name, floats="Q4_K",
-                   importance=importance)  # fmt: skip
+        write_gguf(
+            model, {}, tokenizer, tmp_path / name, floats="Q4_K", importance=importance
+        )
     W = mq.weight_of(model.get_submodule(layer))
     errors = []
     for name in "ab":
@@ -177,10 +178,21 @@ def test_importance_reaches_the_search(tmp_path):
         (lambda m, r: (m, quantized(m, mq.NF4)[1]), "cannot store: its grid is NF4"),
         (lambda m, r: (m, quantized(m, mq.absmax(4), 16)[1]), "have 16 weights"),
         (lambda m, r: (m, {"other": next(iter(r.values()))}), "other, which the model"),
-        (lambda m, r: (small_gguf.model(rope_parameters={
-            "rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}), {}), "rotary"),
+        (
+            lambda m, r: (
+                small_gguf.model(
+                    rope_parameters={
+                        "rope_type": "linear",
+                        "factor": 2.0,
+                        "rope_theta": 1e4,
+                    }
+                ),
+                {},
+            ),
+            "rotary",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_written_is_refused_before_anything_is(
     change, message, tmp_path
 ):
