@@ -117,7 +117,7 @@ def lloyd(
         raise ValueError("levels must ascend; give sorted(set(levels))")
     x, order = x.double().sort()
     w = torch.ones_like(x) if weights is None else weights.double()[order]
-    # running sums, so that a round looks up 15 places and never walks through the data
+    # running sums: a round looks up the midpoints, and never walks through the data
     sums = torch.stack([w, w * x]).cumsum(1)  # (2, n)
     sums = pad(sums, (1, 0))  # (2, n + 1)
     for _ in range(rounds):
