@@ -164,7 +164,10 @@ def scale_and_zero(
     low, high = _ends(groups, grid)
     scales = store(_step(low, high, grid), scale_dtype, grid)
     if clip:
-        low, high = _best_ends(groups, grid, scale_dtype, low, high)
+        rows = max(1, _CHUNK // groups[0].numel())
+        parts = zip(groups.split(rows), low.split(rows), high.split(rows), strict=True)
+        ends = [_best_ends(*part, grid, scale_dtype) for part in parts]
+        low, high = map(torch.cat, zip(*ends, strict=True))
         scales = store(_step(low, high, grid), scale_dtype, grid)
     return scales, _zeros(low, scales, grid)
 
@@ -191,21 +194,12 @@ def _zeros(low: Tensor, scales: Scales, grid: Grid) -> Zeros:
 
 
 def _best_ends(
-    groups: Tensor, grid: Grid, scale_dtype: ScaleType, low: Tensor, high: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The ends with the least squared error in each group, searched a few rows at a
-    time: the ends without clipping, or a share of the group's extremes.
-    """
-    rows = max(1, _CHUNK // groups[0].numel())
-    parts = zip(groups.split(rows), low.split(rows), high.split(rows), strict=True)
-    ends = [_search(*part, grid, scale_dtype) for part in parts]
-    return torch.cat([low for low, _ in ends]), torch.cat([high for _, high in ends])
-
-
-def _search(
     groups: Tensor, low: Tensor, high: Tensor, grid: Grid, scale_dtype: ScaleType
 ) -> tuple[Tensor, Tensor]:
-    """`_best_ends` of a few rows: one ratio after the other, for all their groups."""
+    """For each group, the ends with the least squared error.
+
+    low, high: the ends without clipping. They are tried, and shares of the extremes.
+    """
     if grid.fit == "absmean":
         top = groups.abs().amax(-1)
         trials = [(low, high)] + [(-top * ratio, top * ratio) for ratio in CLIP_RATIOS]
@@ -218,8 +212,8 @@ def _search(
         zeros = _zeros(trial_low, scales, grid)
         ruler = Ruler.of_groups(scales, zeros, grid, groups.dtype)
         error = (ruler.round(groups) - groups).square().sum(-1, dtype=torch.float64)
-        is_ruler = ruler.scale[:, :, 0] > 0  # a scale may have been rounded to 0
-        better = (error < least) & is_ruler
+        usable = ruler.scale[:, :, 0] > 0  # a scale may have been rounded to 0
+        better = (error < least) & usable
         least = torch.where(better, error, least)
         low = torch.where(better, trial_low, low)
         high = torch.where(better, trial_high, high)
