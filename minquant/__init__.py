@@ -6,8 +6,8 @@
     small, report = mq.quantize(model, partial(mq.quantize_rtn, grid=mq.absmax(4)))
 
 These are the names that a learner types. Each is loaded when it is first used, so that
-importing minquant costs little. All else is found by its place: `minquant/README.md`
-shows the rooms.
+importing minquant costs little. All else is found by its place: README.md shows the
+rooms.
 """
 
 import importlib

@@ -20,7 +20,6 @@ the bytes of a tensor mean depends on its type: `gguf_blocks` has them.
 `read` maps the file: bytes come into memory when they are used. It checks everything
 that the header says against the size of the file before it reserves memory for it, so
 that a file that is cut off or was tampered with gives an error and nothing else.
-Lesson 13 opens a file byte by byte.
 """
 
 import os

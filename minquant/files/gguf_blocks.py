@@ -3,7 +3,7 @@
 A row is cut into blocks of 32 or 256 weights. Each block is stored by itself, its
 scale beside its codes, so a row is one stretch of bytes:
 
-    type    a block holds                                            bits per weight
+    type    a block holds                                a weight is   bits per weight
     F32     one number                                                           32
     F16     one number                                                           16
     BF16    one number                                                           16
@@ -17,11 +17,14 @@ scale beside its codes, so a row is one stretch of bytes:
             8 minimums of 6 bits, one pair for each 32       − dmin · m
             weights, 256 codes of 4 bits
 
-In a block of 32 the low half of byte i is weight i and the high half weight i + 16.
+q is the code, d the scale, m a minimum; in a K type s and m are the scale and minimum
+of a small block. Codes of 4 bits lie two in a byte: in a block of 32 the low half of
+byte i is weight i, and the high half weight i + 16.
 
-The types without a K are rounded to nearest. Their ruler uses the sign of the extreme:
-Q4_0 sets d to the weight with the largest size divided by −8, so that this weight gets
-code 0 and all 16 codes are in use. An absmax ruler of ours leaves one code unused.
+The types without a K are rounded to nearest. Q8_0 has an absmax ruler, and Q4_1 one
+from the lowest weight to the highest. Q4_0 and Q5_0 use the sign of the extreme: Q4_0
+sets d to the weight with the largest size divided by −8, so that this weight gets code
+0 and all 16 codes are in use. An absmax ruler of ours leaves one code unused.
 
 The K types store their scales in 6 or 8 bits, relative to one fp16 number for 256
 weights. That is double quantization, as in QLoRA, at another size. Their codes are
@@ -38,7 +41,7 @@ weights count a little more.
 
 Rounding of the types without a K follows llama.cpp's arithmetic operation by operation,
 so the bytes are the same. Here and there it differs from the rest of the package: codes
-are computed against d before it is stored in fp16, and ties go away from 0. Lesson 13.
+are computed against d before it is stored in fp16, and ties go away from 0.
 """
 
 from collections.abc import Callable

@@ -12,7 +12,7 @@ A ruler for more than 32 weights is repeated for each 32 of them: the file is th
 large as with groups of 32, and computes the same.
 
 What has no type: NF4 and other codebooks, 5 bits with zero-points, input scales that
-were not folded, groups that 32 does not divide. Lesson 13.
+were not folded, groups that 32 does not divide.
 """
 
 from jaxtyping import Float

@@ -70,9 +70,9 @@ def quantize_gptq(
     H: (in, in), the sum over all calibration tokens or their mean: only its proportions
     matter. grid, granularity, clip, scale_dtype: as in `quantize_rtn`. damping: a share
     of H's mean diagonal, 0.01 in the paper. block: columns that share one product; the
-    result is the same but for rounding. Rulers that are fitted in the loop make each
-    group a block. act_order, static_groups: see the module. Scales in a format, not a
-    dtype, need one of these two.
+    result is the same but for floating-point error. act_order, static_groups: see the
+    module. Without either, block is the group size, and scale_dtype must be a dtype: a
+    format such as E8M0 needs the scales of all groups before the loop.
 
     Raises ValueError if H does not fit W, is not finite, symmetric and positive
     definite after damping, or an option is out of range; and as `quantize_rtn` does.
@@ -132,7 +132,8 @@ def _round_columns(
 ) -> Integer[Tensor, "in out"]:
     """The codes of all columns of the layer, one after the other.
 
-    W, P: in the order of rounding. W is transposed: its rows are the layer's columns.
+    W, P: in the order of rounding. W is transposed: its rows are the layer's columns,
+    and so are E's: E[j] here is E[:, j] of the module.
     rulers: one for each column; or none, and `fit` gives one for each block.
     """
     E, codes = torch.zeros_like(W), []
@@ -216,7 +217,7 @@ def _pushes(
     L, failed = torch.linalg.cholesky_ex(reversed_H)
     if failed:  # one more try, with 53 bits
         L, failed = torch.linalg.cholesky_ex(reversed_H.double())
-    # without damping, so small a pivot is only H's rounding error, and not an input
+    # with damping 0, a pivot this small is floating-point noise: a sum of other inputs
     noise = len(H) * torch.finfo(H.dtype).eps * diagonal
     if failed or (damping == 0 and (L.diagonal().square() <= noise).any()):
         raise ValueError(

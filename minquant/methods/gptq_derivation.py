@@ -6,7 +6,9 @@ one row w of W, a change δ of its weights changes the layer's outputs by
     E(δ) = ‖X δᵀ‖² = δ H δᵀ              H = XᵀX (in, in), the same for every row
 
 1. One weight (Optimal Brain Surgeon; Hassibi & Stork 1993). Fix weight q at value v,
-   let the others move freely: minimise E under δ_q = v − w_q. By a Lagrange multiplier
+   let the others move freely: minimise E under δ_q = v − w_q. At the minimum the slope
+   2 δ H is 0 for every weight that may move, so δ H has one entry that is not 0, at q,
+   and δ is a multiple of row q of H⁻¹: the one whose entry q is v − w_q.
 
        δ = −e · H⁻¹[q, :] / H⁻¹[q, q]     e = w_q − v        E = e² / H⁻¹[q, q]
 
@@ -18,14 +20,16 @@ one row w of W, a change δ of its weights changes the layer's outputs by
 
    OBQ takes the cheapest weight of each row first, so each row needs its own H⁻¹. In
    one order for all rows, say left to right, one H⁻¹ serves them all: O(in³) and not
-   O(out · in³). That costs little accuracy (GPTQ, step 1; Frantar et al. 2023).
+   O(out · in³). That costs little accuracy (Frantar et al. 2023, their step 1).
 
-3. No elimination (GPTQ, step 3). The row of H⁻¹ that column j needs at its turn can be
+3. No elimination (their step 3). The row of H⁻¹ that column j needs at its turn can be
    read from a Cholesky factor H⁻¹ = Uᵀ U, U upper triangular:
 
        H⁻¹[j, j:] after j eliminations  =  U[j, j] · U[j, j:]
 
-4. Lazy batches (GPTQ, step 2). Push errors only to the columns of the same block. When
+   (Indices count the columns as they were at first; `eliminate` takes them away.)
+
+4. Lazy batches (their step 2). Push errors only to the columns of the same block. When
    the block is done, push them to all columns beyond it in one matrix product. The sums
    are the same, and a machine multiplies matrices far faster than it adds outer
    products.
@@ -101,8 +105,8 @@ def inverse_cholesky(H: Float[Tensor, "in in"]) -> Float[Tensor, "in in"]:
 def rows_by_elimination(H: Float[Tensor, "in in"]) -> Iterator[Float[Tensor, " left"]]:
     """For each column j, the first row of the inverse of H[j:, j:].
 
-    Its first entry is the diagonal, and it has in − j entries. OBQ's way: O(in³) in all
-    for one order of columns, but every step rewrites the whole inverse. Lesson 06.
+    Its first entry is the diagonal, and it has `in` − j entries. OBQ's way: O(in³) in
+    all for one order of columns, but each step rewrites the whole inverse. Lesson 06.
     """
     H_inv = torch.linalg.inv(H)
     while len(H_inv):
@@ -163,7 +167,7 @@ def lazy_batches(
     rulers: Sequence[Ruler],
     block: int = 128,
 ) -> tuple[Integer[Tensor, "out in"], Float[Tensor, "out in"]]:
-    """GPTQ in blocks of columns: codes and W_hat, as from `steps` but for rounding.
+    """GPTQ in blocks of columns: codes and W_hat, those of `steps` up to float error.
 
     GPTQ's algorithm 1. Raises ValueError if block < 1. Lesson 06.
     """

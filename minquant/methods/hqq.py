@@ -1,24 +1,30 @@
-"""HQQ: move each zero-point so that a few large errors do not decide where it lies.
+"""HQQ: move each zero-point to where the error is least, without looking at inputs.
 
-Unlike RTN, whose zero-point is wherever the smallest weight puts it, HQQ looks for the
-zero-point that leaves the least error. Unlike GPTQ and AWQ it needs no inputs: a matrix
-takes a second, and there is no calibration text to choose. It measures the error of the
-weights, but not by squares, which a few outliers decide:
+Unlike RTN, whose zero-point is a whole number and set by one weight, the smallest, HQQ
+searches for the zero-point of each group. Unlike GPTQ and AWQ it needs no inputs: there
+is no calibration text to choose, and a matrix takes less than a second. It was made to
+be robust: large errors, which a few outliers cause, should count less than by squares:
 
-    minimise over the zero   Σ |W − W_hat|^p            p = 0.7: large errors count less
+    minimise over the zero     Σ |W − W_hat|^p                            p = 0.7
 
-That has no formula, so the error is split in two, E for the few large ones, and the
-two halves are solved in turn ("half-quadratic" splitting; Badri and Shaji 2023):
+That has no formula. So a second unknown E is put in the place of the error, and is
+pulled towards it by a square ("half-quadratic" splitting; Badri and Shaji 2023):
 
-    codes = round(W / scale + zero)                      round with the zero of now
-    E     = shrink(W − W_hat)                            errors that are large stay in E
+    minimise over E and zero   Σ |E|^p + β/2 · (W − W_hat − E)²
+
+Now each of the two is easy while the other is held, and they take turns:
+
+    codes = round(W / scale + zero)
+    E     = shrink(W − W_hat)       takes |e|^(p − 1) / β off each error e, at most e
     zero  = mean over the group of  codes − (W − E) / scale
 
-`shrink` takes |e|^(p − 1) / β off each error and leaves 0 where it was smaller; β grows
-by 1 % a round, so that E ends up holding the true error. The zero is not rounded to a
-whole number: it is stored in 16 bits, so groups of 64 take 4 + 32 / 64 = 4.5 bits.
+`shrink` leaves 0 of every error below β^(−1 / (2 − p)). With the authors' β = 10 that
+is 0.17, and weights of a language model are a tenth of it. So E stays 0 there, and each
+round moves the zero to the mean of codes − W / scale: least squares, step by step. What
+wins is that the zero is not rounded. It is stored in 16 bits, so that groups of 64 take
+4 + 32 / 64 = 4.5 bits.
 
-What is left out: the same search for the scale. Lesson 03 compares it with clipping.
+What is left out: the same search for the scale. Lesson 03 compares HQQ with clipping.
 """
 
 import torch
@@ -42,7 +48,7 @@ def quantize_hqq(
     rounds: int = 20,
     scale_dtype: torch.dtype = torch.float16,
 ) -> QuantizedTensor:
-    """W on the zero-points that leave the least Σ |W − W_hat|^p; scales as in RTN.
+    """W on zero-points that were searched for; the scales are those of RTN.
 
     grid: `zero_point(bits)`. p, beta, rounds: as in the module; the defaults are those
     of the authors' program. scale_dtype: how scales and zeros are stored.
@@ -63,7 +69,7 @@ def quantize_hqq(
         raise ValueError(f"rounds is {rounds}; choose 0 or more, often 20")
     groups = split(floats(W), granularity)  # (rows, n_groups, g)
     scales, _ = scale_and_zero(groups, grid, scale_dtype=scale_dtype)
-    steps = scales.to(groups.dtype)  # how long a step is, (rows, n_groups)
+    steps = scales.to(groups.dtype)  # the length of a step, (rows, n_groups)
     zeros = (-groups.amin(-1).clamp(max=0) / steps).to(scale_dtype)
     for _ in range(rounds):
         ruler = Ruler.of_groups(scales, zeros, grid, groups.dtype)

@@ -1,7 +1,8 @@
 """Round to nearest (RTN): every weight by itself, to the nearest value of its ruler.
 
-    scale = extreme of the group / reach of the grid        how long is a step
-    zero  = round(−min / scale)                             only on a zero-point grid
+    scale = largest |w| of the group / largest level        symmetric grids, codebooks
+    scale = (max − min) / (2^bits − 1)                      zero-point grids, which also
+    zero  = round(−min / scale)                             have a zero; min ≤ 0 ≤ max
     codes = clamp(round(W / scale) + zero)                  what is stored
     W_hat = (codes − zero) · scale                          what comes back
 
@@ -19,12 +20,12 @@ An fp16 scale is right to 1 part in 2048: good to about 11 bits, so give wider g
 `clip="mse"` looks for a shorter ruler: it shrinks both ends in steps of 2 % down to a
 fifth and keeps, for each group, the ends with the least squared error. A few large
 weights are cut so that all others get finer steps. The whole ruler is one of the
-candidates, so clipping is never worse than none; it helps much at 2 bits, and hardly at
-8.
+candidates, so in squared error of the weights clipping is never worse than none; it
+helps much at 2 bits, and hardly at 8.
 
-Every other method of the package adds one idea to this file. It leaves out two things
-that they add: inputs differ (AWQ), and errors can make up for each other (GPTQ). Lesson
-02 derives it for one row, lesson 03 for many rulers and clipping.
+Every other method of the package adds one idea to this file. Round to nearest ignores,
+above all, that inputs differ (AWQ), and that errors can make up for each other (GPTQ).
+Lesson 02 derives it for one row, lesson 03 for many rulers and clipping.
 """
 
 from dataclasses import replace

@@ -20,7 +20,7 @@ even). `to_llama_cpp` reorders the rows of a head accordingly, `from_llama_cpp` 
 back. Qwen's files keep transformers' order.
 
 Read are the architectures in ARCHITECTURES, with tokenizers of the byte-pair kind.
-Others are refused by name. Lesson 13.
+Others are refused by name.
 """
 
 import re

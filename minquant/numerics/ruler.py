@@ -16,8 +16,8 @@ a whole matrix cut into groups.
     weights (rows, n_groups, g)   scale (rows, n_groups, 1) a matrix: `of_groups`
     weights (rows,)               scale (rows,)             a column: `column`
 
-The scale is the one that is *stored*, rounded to fp16 or shorter. Codes are computed
-against it, so both directions use the same ruler.
+The scale is the one that is *stored*: rounded to fp16, unless another dtype or format
+was chosen. Codes are computed against it, so both directions use the same ruler.
 
 Lesson 02 lays one on a row, lesson 03 cuts a matrix into many.
 """

@@ -18,7 +18,7 @@ place of Q6_K and Q5_0 in the place of Q4_K, as llama.cpp would. `plan_gguf` tel
 type of each tensor beforehand, and what was replaced; writing asks it first.
 
 Architectures and tokenizers that `models.gguf_model` does not know are refused by name
-before anything is written. Lesson 13.
+before anything is written.
 """
 
 import json

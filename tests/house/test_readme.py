@@ -23,12 +23,12 @@ LINK = re.compile(r"\[(.+)\]\(notebooks/(\w+\.ipynb)\)")
 PAGES = [README, *sorted(ROOT.glob("*/README.md"))]
 
 
-def printed(code):
+def printed(code, cwd=ROOT):
     """What the example prints: offline, in a fresh interpreter, a warning an error."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         env={**os.environ, **build.OFFLINE},
-        cwd=ROOT,
+        cwd=cwd,
         capture_output=True,
         text=True,
     )
@@ -55,6 +55,13 @@ def title(path):
 def test_there_is_one_example_and_it_prints_what_the_page_says():
     ((code, output),) = EXAMPLE.findall(TEXT)
     assert printed(code) == output
+
+
+def test_what_follows_the_example_works_and_writes_the_folder(tmp_path):
+    first, second = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    begun = first.partition("texts = ")[0]  # the model is open; nothing measured yet
+    printed(begun + second.replace("batches)", "batches, progress=False)"), tmp_path)
+    assert (tmp_path / "almanac-4bit/model.safetensors").is_file()
 
 
 def test_the_example_is_of_a_size_to_be_read_at_a_glance():
