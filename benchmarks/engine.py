@@ -4,10 +4,10 @@
 
 **Speed.** The model is written as F16, Q8_0, Q4_1 and Q4_0 by our own code and run by
 llama.cpp on two threads; beside it transformers in fp32 and bf16, and packed layers of
-ours. To answer, all weights are read once for each token, so bytes are what counts. The last
-columns say how many are read for a token, and what share of this machine's memory
-bandwidth (measured here, by copying) that takes. Ways run in turn, `--repeat` times;
-medians are shown, and the ratio to llama.cpp's F16.
+ours. For each token of an answer all weights are read once, so bytes are what counts.
+The last columns say how many are read for a token, and what share of this machine's
+memory bandwidth (measured here, by copying) that takes. Ways run in turn, `--repeat`
+times; medians are shown, and the ratio to llama.cpp's F16.
 
 **Damage.** Two files of the same type and size, Q4_0: one rounded as llama.cpp does it,
 one with the codes of our GPTQ (symmetric_full in groups of 32, act-order, 10 % damping;
