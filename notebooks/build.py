@@ -47,6 +47,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 PACKAGE = ROOT / "minquant"
 MODEL = ROOT / "data" / "almanac"
+PUBLIC_NAMES = re.compile(r"^NAMES = \{.*?^\}", re.MULTILINE | re.DOTALL)
 LOADER = "models.load"  # the module that opens it
 REGISTRY = "course.checks"  # finds the exercises of all lessons while it runs
 OFFLINE = {
@@ -244,9 +245,14 @@ def exercises() -> list[str]:
 
 
 def code_behind(source: str) -> list[str]:
-    """The code of all modules of the package that a piece of Python rests on."""
+    """The code of all modules of the package that a piece of Python rests on.
+
+    The list of public names is left out: what counts is the module that a name leads
+    to, which is among these. So a new name makes no lesson stale.
+    """
     modules = sorted(closure(imported(ast.parse(source))))
-    return [code_of(file_of(name).read_text(encoding="utf-8")) for name in modules]
+    sources = [file_of(name).read_text(encoding="utf-8") for name in modules]
+    return [code_of(PUBLIC_NAMES.sub("", text)) for text in sources]
 
 
 def opens_the_model(source: str) -> bool:

@@ -12,19 +12,21 @@ pulled towards it by a square ("half-quadratic" splitting; Badri and Shaji 2023)
 
     minimise over E and zero   Σ |E|^p + β/2 · (W − W_hat − E)²
 
-Now each of the two is easy while the other is held, and they take turns:
+Now each of the two is easy, at least nearly, while the other is held. They take turns:
 
-    codes = round(W / scale + zero)
+    codes = clamp(round(W / scale + zero))
     E     = shrink(W − W_hat)       takes |e|^(p − 1) / β off each error e, at most e
     zero  = mean over the group of  codes − (W − E) / scale
 
-`shrink` leaves 0 of every error below β^(−1 / (2 − p)). With the authors' β = 10 that
-is 0.17, and weights of a language model are a tenth of it. So E stays 0 there, and each
-round moves the zero to the mean of codes − W / scale: least squares, step by step. What
-wins is that the zero is not rounded. It is stored in 16 bits, so that groups of 64 take
+(`shrink` is the authors' formula; it is near the exact minimum, and β grows by 1 % a
+round.) It leaves 0 of every error below β^(−1 / (2 − p)), 0.17 at their β = 10. In a
+model whose weights are near 0.02 no error is that large. E stays 0, and each round
+moves the zero to the mean of codes − W / scale: least squares, step by step. What wins
+then is that the zero is not rounded. It is stored in 16 bits, so that groups of 64 take
 4 + 32 / 64 = 4.5 bits.
 
-What is left out: the same search for the scale. Lesson 03 compares HQQ with clipping.
+What is left out: the same search for the scale, and stopping when the error no longer
+falls. Lesson 03 compares HQQ with clipping.
 """
 
 import torch

@@ -7,6 +7,7 @@ import torch
 from helpers import fixture, tiny
 
 import minquant as mq
+from minquant.files.gguf_codes import tensor_of
 from minquant.models.packed_model import load_, save
 from minquant.numerics.ruler import Ruler
 
@@ -20,7 +21,7 @@ def loss(W, quantized, p=0.7):
 
 def test_a_ruler_is_moved_where_most_weights_lie():
     """Four weights a quarter of a step off every tick, and the two ends on theirs: RTN
-    keeps the ends, HQQ gives them up for the four."""
+    keeps the ends on theirs, HQQ moves all towards the four."""
     W = torch.tensor([[0.0, 1.25, 2.25, 3.25, 4.25, 15.0]])
     nearest = mq.quantize_rtn(W, INT4, mq.per_group(6))
     moved = mq.quantize_hqq(W, INT4, mq.per_group(6))
@@ -98,6 +99,14 @@ def test_a_model_is_quantized_packed_saved_and_loaded(tmp_path):
     save(packed, tmp_path / "m.safetensors")
     back = load_(tiny.model(seed=1), tmp_path / "m.safetensors")
     assert torch.equal(back(ids).logits, packed(ids).logits)
+
+
+def test_its_codes_go_into_a_file_for_llama_cpp():
+    q = mq.quantize_hqq(torch.randn(8, 128), INT4)
+    stored = tensor_of(q)
+    assert stored.type == "Q4_1"
+    room = q.dequantize().abs().max() / 1024  # the minimum is rounded to fp16
+    assert (stored.dequantize() - q.dequantize()).abs().max() <= room
 
 
 def test_words_for_kernels_refuse_zeros_that_are_floats():

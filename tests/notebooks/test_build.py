@@ -310,6 +310,17 @@ def test_the_registry_stands_for_the_exercises_of_every_lesson():
     assert {"methods.gptq_derivation", "planning.mixed_precision"} <= behind
 
 
+def test_a_new_public_name_makes_no_lesson_stale_and_another_module_does(house):
+    door, nb = house / "minquant/__init__.py", notebook("import minquant as mq\nmq.f()")
+    (house / "minquant/bits.py").write_text("def f(): ...\n")
+    door.write_text('NAMES = {\n    "bits": "f",\n}\n')
+    nb.metadata["minquant"] = build.stamp(nb)
+    door.write_text('NAMES = {\n    "bits": "f",\n    "rtn": "g",\n}\n')
+    assert build.stale(nb) == []
+    door.write_text('NAMES = {\n    "rtn": "f",\n}\n')
+    assert build.stale(nb) == ["package"]
+
+
 @pytest.mark.parametrize("path", build.lessons(), ids=lambda path: path.stem)
 def test_every_lesson_depends_on_the_package_and_on_the_model(path, monkeypatch):
     nb = nbformat.read(path, as_version=4)
