@@ -37,6 +37,7 @@ class Control:
 
     @value.setter
     def value(self, value: object) -> None:
+        """Move the control to a value, as if by hand."""
         self.parts[0].value = value
 
     @property
