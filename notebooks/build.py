@@ -244,20 +244,24 @@ def exercises() -> list[str]:
     return [f"course.{place.parent.name}.exercises" for place in sorted(places)]
 
 
+def modules_behind(source: str) -> list[str]:
+    """All modules of the package that a piece of Python rests on, by name."""
+    return sorted(closure(imported(ast.parse(source))))
+
+
 def code_behind(source: str) -> list[str]:
-    """The code of all modules of the package that a piece of Python rests on.
+    """The code of these modules."""
+    return code_in(modules_behind(source))
+
+
+def code_in(modules: Iterable[str]) -> list[str]:
+    """The code of each module.
 
     The list of public names is left out: what counts is the module that a name leads
     to, which is among these. So a new name makes no lesson stale.
     """
-    modules = sorted(closure(imported(ast.parse(source))))
     sources = [file_of(name).read_text(encoding="utf-8") for name in modules]
     return [code_of(PUBLIC_NAMES.sub("", text)) for text in sources]
-
-
-def opens_the_model(source: str) -> bool:
-    """Whether a piece of Python can load the bundled model: its files count then."""
-    return LOADER in closure(imported(ast.parse(source)))
 
 
 def model_files() -> list[Path]:
@@ -274,11 +278,12 @@ def stamp(nb: nbformat.NotebookNode) -> dict[str, str]:
     python = TransformerManager().transform_cell(code)  # %magic is no Python
     named = (HERE / name for name in re.findall(r"""["']([\w./-]+\.\w+)["']""", code))
     files = {path.resolve() for path in named if path.is_file()}
-    if opens_the_model(python):
+    modules = modules_behind(python)
+    if LOADER in modules:  # it can open the bundled model
         files |= set(model_files())
     return {
         "cells": digest(cell.encode() for cell in cells),
-        "package": digest(source.encode() for source in code_behind(python)),
+        "package": digest(source.encode() for source in code_in(modules)),
         "data": digest(path.read_bytes() for path in sorted(files)),
     }
 

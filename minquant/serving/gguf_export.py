@@ -68,9 +68,9 @@ def plan_gguf(
     layer of the report whose codes no type stores, or an unknown type.
     """
     architecture = _architecture(model)
-    plan = GgufPlan()
-    for name, parameter in _parameters(model).items():
-        theirs = gguf_name(name, architecture)
+    plan, parameters = GgufPlan(), _parameters(model)
+    for name, parameter in parameters.items():
+        theirs, shape = gguf_name(name, architecture), _shape(parameter)
         layer = name.rpartition(".")[0]
         if layer in report and name.endswith(".weight"):
             try:
@@ -79,19 +79,19 @@ def plan_gguf(
                 raise ValueError(
                     f"report has {layer}, which GGUF cannot store: {problem}"
                 ) from problem
-        elif parameter.ndim < 2:
+        elif len(shape) < 2:
             plan.types[theirs] = "F32"
         else:
             around = theirs in ("token_embd.weight", "output.weight")
             asked = embeddings if around else floats
-            plan.types[theirs] = _fitting(asked, parameter.shape[-1])
+            plan.types[theirs] = _fitting(asked, shape[-1])
             if plan.types[theirs] != asked:
                 plan.replaced[theirs] = (
                     f"{plan.types[theirs]} in the place of {asked}: its rows have "
-                    f"{parameter.shape[-1]} weights, no whole number of blocks of "
+                    f"{shape[-1]} weights, no whole number of blocks of "
                     f"{block_type(asked).weights}"
                 )
-    strangers = sorted(set(report) - {n.rpartition(".")[0] for n in _parameters(model)})
+    strangers = sorted(set(report) - {name.rpartition(".")[0] for name in parameters})
     if strangers:
         raise ValueError(
             f"report has {strangers[0]}, which the model has not; give the report of "
@@ -130,7 +130,8 @@ def write_gguf(
         if layer in report and name.endswith(".weight"):
             tensors[theirs] = tensor_of(_reordered(report[layer], heads))
             continue
-        W = parameter.detach().float()
+        packed = isinstance(parameter, CodedLinear)
+        W = parameter.dequantize() if packed else parameter.detach().float()
         W = to_llama_cpp(W, heads) if heads else W
         counts = None if importance is None else importance.get(layer)
         tensors[theirs] = GgufTensor.of(W, plan.types[theirs], counts)
@@ -158,16 +159,24 @@ def _fitting(asked: str, width: int) -> str:
     return kind
 
 
-def _parameters(model: nn.Module) -> dict[str, Tensor]:
-    """What is stored, by name; a tied output is left out, as llama.cpp expects it."""
+def _parameters(model: nn.Module) -> dict[str, Tensor | CodedLinear]:
+    """What is stored, by name; a packed layer stands for its weight, so that nothing is
+    unpacked before it is needed. A tied output is left out, as llama.cpp expects it.
+    """
     tied = getattr(model, "all_tied_weights_keys", None) or {}
-    found: dict[str, Tensor] = {}
+    found: dict[str, Tensor | CodedLinear] = {}
     for name, module in model.named_modules():
         if isinstance(module, CodedLinear):
-            found[f"{name}.weight"] = module.dequantize()
+            found[f"{name}.weight"] = module
         for part, parameter in module.named_parameters(recurse=False):
             found[f"{name}.{part}"] = parameter
-    return {name: tensor for name, tensor in found.items() if name not in tied}
+    return {name: held for name, held in found.items() if name not in tied}
+
+
+def _shape(parameter: Tensor | CodedLinear) -> tuple[int, ...]:
+    if isinstance(parameter, CodedLinear):
+        return parameter.out_features, parameter.in_features
+    return tuple(parameter.shape)
 
 
 def _architecture(model: nn.Module) -> Architecture:

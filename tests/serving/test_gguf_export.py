@@ -100,6 +100,15 @@ def test_packed_layers_are_written_as_well(tmp_path):
     assert first.read_bytes() == second.read_bytes()
 
 
+def test_packed_layers_without_a_report_are_unpacked(tmp_path):
+    small, report = quantized(small_gguf.model(), mq.NF4)
+    packed = mq.pack_(small, report)
+    write_gguf(packed, {}, small_gguf.tokenizer(), tmp_path / "m.gguf", floats="F32")
+    back, _ = load_gguf(tmp_path / "m.gguf")
+    for name, q in report.items():
+        assert torch.equal(mq.weight_of(back.get_submodule(name)), q.dequantize())
+
+
 def test_a_ruler_for_64_weights_is_repeated(tmp_path):
     small, report = quantized(small_gguf.model(), mq.symmetric_full(4), g=32)
     for name, q in report.items():
