@@ -103,13 +103,13 @@ define freeze
 	rm -r .venv-lock
 endef
 
-colab:  ## let the notebooks install themselves on Colab: make colab REPO=https://…
-	$(PYTHON) $(NOTEBOOKS) colab '$(REPO)'
+colab: env  ## let the notebooks install themselves on Colab: make colab REPO=https://…
+	$(BIN)/python $(NOTEBOOKS) colab '$(REPO)'
 
 archive:  ## dist/minquant.zip: what a learner uploads to Colab without a repository
 	mkdir -p dist
 	git archive --format zip --output dist/minquant.zip HEAD \
-		pyproject.toml setup.py README.md LICENSE minquant data notebooks benchmarks
+		pyproject.toml setup.py requirements-smollm2.txt README.md LICENSE minquant data notebooks benchmarks
 
 clean:  ## remove the environments
 	rm -rf .venv .venv-colab .venv-lock .venv-peers

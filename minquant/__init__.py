@@ -42,6 +42,7 @@ NAMES = {  # the module, and the names of it that stand here
     "layer_error",
     "measure.intervals": "bootstrap wilson",
     "serving.export": "export",
+    "course.progress": "predict reveal progress clear_progress",
 }
 MODULES = {"almanac": "almanac", "checks": "course.checks"}  # these stand here whole
 _PLACES = {name: module for module, names in NAMES.items() for name in names.split()}

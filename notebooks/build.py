@@ -14,7 +14,9 @@ The stamp is a hash of what the outputs come from: the code cells, the modules o
 package that they import (without comments and docstrings), the bundled model if they
 can load it, and every file that a cell names. `check` and the tests compare it.
 
-The first code cell of each notebook, the set-up, is written here and only here.
+    python notebooks/build.py counts                       # lines, words, minutes
+
+How a lesson is built (header, set-up, what is folded) stands in `anatomy.py`.
 
 README shows pictures of the lessons: `pictures/02_rounding-1.png` is the first that
 lesson 02 has among its outputs. `pictures` saves them, and gives each its alt text.
@@ -38,7 +40,9 @@ import tokenize
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import anatomy
 import nbformat
+from anatomy import lessons, setup_cell
 from IPython.core.inputtransformer2 import TransformerManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
@@ -79,69 +83,6 @@ METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
-
-SETUP_MARK = "# Set-up: "
-SETUP = (
-    SETUP_MARK
-    + """\
-finds the package, here or on Colab; nothing to read.
-import importlib.util, pathlib, shutil, subprocess, sys
-
-REPO = "{repo}"
-if importlib.util.find_spec("minquant") is None:
-    course = pathlib.Path("minquant-course")
-    if pathlib.Path("../minquant").is_dir():
-        course = pathlib.Path("..")
-    elif pathlib.Path("minquant.zip").exists():
-        shutil.unpack_archive("minquant.zip", course)
-    elif REPO and not course.exists():
-        get = ["git", "clone", "--quiet", "--depth=1", REPO, str(course)]
-        subprocess.run(get, check=True)
-    if not (course / "minquant").is_dir():
-        raise ModuleNotFoundError(
-            "minquant is not here. Upload minquant.zip (`make archive` "
-            "builds it) beside this notebook and run this cell again; or "
-            "let `make colab REPO=https://...` write an address into it."
-        )
-    sys.path.insert(0, str(course.resolve()))
-    if importlib.util.find_spec("jaxtyping") is None:
-        pip = [sys.executable, "-m", "pip", "install", "--quiet"]
-        pure = ["--no-deps", "jaxtyping", "wadler-lindig"]
-        subprocess.run([*pip, *pure], check=True)"""
-)
-
-
-def lessons() -> list[Path]:
-    """The notebooks of the course, in order."""
-    return sorted(HERE.glob("[0-9][0-9]_*.ipynb"))
-
-
-# --- the set-up cell ---
-
-
-def setup_cell(nb: nbformat.NotebookNode) -> nbformat.NotebookNode | None:
-    """The set-up cell of a notebook: its first code cell, if it bears the mark."""
-    first = next((cell for cell in nb.cells if cell.cell_type == "code"), None)
-    return first if first and first.source.startswith(SETUP_MARK) else None
-
-
-def repository(nb: nbformat.NotebookNode) -> str:
-    """The address that `make colab` wrote into the set-up cell; '' before it did."""
-    cell = setup_cell(nb)
-    found = cell and re.search(r'^REPO = "(.*)"$', cell.source, re.MULTILINE)
-    return found[1] if found else ""
-
-
-def write_setup(nb: nbformat.NotebookNode, repo: str) -> None:
-    """Give the notebook the set-up cell, before its first code cell or in its place."""
-    if (cell := setup_cell(nb)) is None:
-        kinds = [cell.cell_type for cell in nb.cells]
-        place = kinds.index("code") if "code" in kinds else len(kinds)
-        cell = nbformat.v4.new_code_cell(id="setup")
-        nb.cells.insert(place, cell)
-    cell.source = SETUP.format(repo=repo)
-    cell.metadata = {"jupyter": {"source_hidden": True}, "tags": ["setup"]}
-
 
 # --- the stamp ---
 
@@ -320,7 +261,8 @@ def execute(nb: nbformat.NotebookNode) -> None:
             coalesce_streams=True,
         )
         with contextlib.suppress(CellExecutionError):  # `trouble` finds it in an output
-            client.execute(env={**os.environ, **OFFLINE, "IPYTHONDIR": home})
+            nobody = {"IPYTHONDIR": home, "MINQUANT_PROGRESS": f"{home}/progress.json"}
+            client.execute(env={**os.environ, **OFFLINE, **nobody})
 
 
 def calm(nb: nbformat.NotebookNode, name: str) -> nbformat.NotebookNode:
@@ -405,13 +347,13 @@ def run(paths: list[Path]) -> bool:
     well = True
     for path in paths:
         nb = nbformat.read(path, as_version=4)
-        write_setup(nb, repository(nb))
         start = time.perf_counter()
         execute(nb)
         print(f"{path.name:40} {time.perf_counter() - start:6.1f} s", flush=True)
         found = list(trouble(nb))
         print("".join(f"    {line}\n" for line in found), end="")
         nb = calm(nb, path.stem)
+        anatomy.dress(nb, path)
         if not found:
             nb.metadata["minquant"] = stamp(nb)
         nbformat.write(nb, path)
@@ -429,15 +371,22 @@ def check(paths: list[Path]) -> bool:
 
 
 def colab(repo: str) -> bool:
-    """Write the address of the repository into every notebook's set-up cell."""
+    """Write the address of the repository into every notebook: badge and set-up."""
     if not re.fullmatch(r"https://[^\s\"'{}]+", repo):
         print("Say where the course lies: make colab REPO=https://…")
         return False
     for path in lessons():
         nb = nbformat.read(path, as_version=4)
-        write_setup(nb, repo)
+        anatomy.dress(nb, path, repo)
         nbformat.write(nb, path)
         print(f"{path.name}: Colab takes the course from {repo}")
+    return True
+
+
+def count(paths: list[Path]) -> bool:
+    """Print what each lesson asks of its reader."""
+    for path in paths:
+        print(f"{path.stem:28} {anatomy.counts(nbformat.read(path, as_version=4))}")
     return True
 
 
@@ -460,11 +409,14 @@ def main(arguments: list[str] | None = None) -> int:
     running.add_argument("notebooks", nargs="*", type=Path)
     running.add_argument("--all", action="store_true", help="stale or not")
     commands.add_parser("check", help="list the stale ones")
+    commands.add_parser("counts", help="what each lesson asks of its reader")
     commands.add_parser("colab", help="set the repository").add_argument("repo")
     commands.add_parser("pictures", help="save those that README shows")
     given = parser.parse_args(arguments)
     if given.command == "check":
         return not check(lessons())
+    if given.command == "counts":
+        return not count(lessons())
     if given.command == "colab":
         return not colab(given.repo)
     if given.command == "pictures":

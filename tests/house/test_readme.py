@@ -12,7 +12,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "notebooks"))  # for --update, where pytest is not
 import build  # noqa: E402
-import nbformat  # noqa: E402
 
 README = ROOT / "README.md"
 TEXT = README.read_text()
@@ -47,9 +46,8 @@ def update():
 
 
 def title(path):
-    """A notebook's own title: its first heading, without a number."""
-    first = nbformat.read(path, as_version=4).cells[0].source
-    return re.match(r"# (?:\d\d\W+)?(.+)", first)[1].strip()
+    """A notebook's own title, without its number."""
+    return re.match(r"(?:\d\d\W+)?(.+)", anatomy.title(path))[1].strip()
 
 
 def test_there_is_one_example_and_it_prints_what_the_page_says():
@@ -76,7 +74,7 @@ def test_the_course_has_thirteen_lessons_in_order():
 
 def test_the_lessons_that_exist_are_linked_and_only_they():
     linked = [(n, link[2]) for n, cell in LESSONS if (link := LINK.fullmatch(cell))]
-    assert [name for _, name in linked] == [path.name for path in build.lessons()]
+    assert [name for _, name in linked] == [path.name for path in anatomy.lessons()]
     assert all(name.startswith(n) for n, name in linked)
 
 
@@ -87,7 +85,7 @@ def test_a_lesson_without_a_notebook_says_so():
 
 def test_a_lesson_has_one_title_here_and_there():
     here = {name: said for said, name in LINK.findall(COURSE)}
-    assert here == {path.name: title(path) for path in build.lessons()}
+    assert here == {path.name: title(path) for path in anatomy.lessons()}
 
 
 def test_every_command_is_one_of_the_makefile():

@@ -1,17 +1,17 @@
-"""The notebook tool: it executes, finds trouble, stamps, and writes set-up cells."""
+"""The notebook tool: it executes, finds trouble, and stamps."""
 
 import ast
-import importlib.util
-import shutil
-import subprocess
-import sys
+from pathlib import Path
 from textwrap import dedent
 
+import anatomy
 import build
 import nbformat
 import pytest
 
 from minquant.course.drawing.figures import Picture, to_img, to_png
+
+PLACE = Path("02_rounding.ipynb")
 
 
 def notebook(*cells):
@@ -112,7 +112,7 @@ def test_a_run_is_saved_with_its_stamp_and_its_seconds(tmp_path, capsys):
     assert capsys.readouterr().out.split()[::2] == ["00_sum.ipynb", "s"]
     nb = nbformat.read(path, 4)
     assert build.stale(nb) == []
-    assert nb.cells[1].outputs[0].data["text/plain"] == "4"
+    assert nb.cells[-1].outputs[0].data["text/plain"] == "4"
 
 
 def test_a_run_that_failed_is_not_stamped(tmp_path, capsys):
@@ -184,7 +184,8 @@ def house(tmp_path, monkeypatch):
     (package / "models/load.py").write_text(loads)
     (model / "config.json").write_text("{}")
     (tmp_path / "table.csv").write_text("1")
-    monkeypatch.setattr(build, "HERE", tmp_path / "notebooks")
+    for module in (anatomy, build):
+        monkeypatch.setattr(module, "HERE", tmp_path / "notebooks")
     monkeypatch.setattr(build, "PACKAGE", package)
     monkeypatch.setattr(build, "MODEL", model)
     return tmp_path
@@ -321,7 +322,7 @@ def test_a_new_public_name_makes_no_lesson_stale_and_another_module_does(house):
     assert build.stale(nb) == ["package"]
 
 
-@pytest.mark.parametrize("path", build.lessons(), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", anatomy.lessons(), ids=lambda path: path.stem)
 def test_every_lesson_depends_on_the_package_and_on_the_model(path, monkeypatch):
     nb = nbformat.read(path, as_version=4)
     code = "\n".join(c.source for c in nb.cells if c.cell_type == "code")
@@ -334,11 +335,11 @@ def test_every_lesson_depends_on_the_package_and_on_the_model(path, monkeypatch)
 
 def test_a_changed_cell_is_stale_and_a_new_address_is_not():
     nb = notebook("1")
-    build.write_setup(nb, "")
+    anatomy.dress(nb, PLACE, "")
     nb.metadata["minquant"] = build.stamp(nb)
-    build.write_setup(nb, "https://example.org/course")
+    anatomy.dress(nb, PLACE, "https://example.org/course")
     assert build.stale(nb) == []
-    nb.cells[1].source = "2"
+    nb.cells[-1].source = "2"
     assert build.stale(nb) == ["cells"]
 
 
@@ -384,100 +385,19 @@ def test_a_picture_that_no_lesson_has_is_an_error(gallery, name):
         build.illustrate(f'<img src="notebooks/pictures/{name}.png">')
 
 
-# --- the set-up cell ---
-
-
-def test_the_set_up_is_the_first_code_cell_and_is_written_once():
-    nb = notebook("2 + 2")
-    nb.cells.insert(0, nbformat.v4.new_markdown_cell("# A lesson"))
-    build.write_setup(nb, "")
-    build.write_setup(nb, "https://example.org/course")
-    assert [cell.source[:10] for cell in nb.cells] == [
-        "# A lesson",
-        "# Set-up: ",
-        "2 + 2",
-    ]
-    assert build.repository(nb) == "https://example.org/course"
+# --- where Colab finds the course ---
 
 
 def test_the_address_is_written_into_every_notebook(house, capsys):
     for name in ("00_a.ipynb", "01_b.ipynb"):
         nbformat.write(notebook("1"), house / "notebooks" / name)
     assert build.main(["colab", "https://example.org/course"]) == 0
-    for path in build.lessons():
-        assert build.repository(nbformat.read(path, 4)) == "https://example.org/course"
+    for path in anatomy.lessons():
+        assert (
+            anatomy.repository(nbformat.read(path, 4)) == "https://example.org/course"
+        )
 
 
 def test_without_an_address_it_says_how_to_give_one(capsys):
     assert build.main(["colab", ""]) == 1
     assert "make colab REPO=https://" in capsys.readouterr().out
-
-
-@pytest.fixture
-def elsewhere(tmp_path, monkeypatch):
-    """A folder of a machine on which minquant is not installed; jaxtyping is."""
-    real = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util,
-        "find_spec",
-        lambda name: None if name == "minquant" else real(name),
-    )
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    (tmp_path / "content").mkdir()
-    monkeypatch.chdir(tmp_path / "content")
-    return tmp_path / "content"
-
-
-def course(folder):
-    """The smallest folder that is the course."""
-    (folder / "minquant").mkdir(parents=True)
-    (folder / "minquant/__init__.py").write_text("")
-    return folder
-
-
-def set_up(repo=""):
-    exec(build.SETUP.format(repo=repo), {})
-    return sys.path[0]
-
-
-def test_set_up_does_nothing_where_minquant_is_installed(monkeypatch):
-    monkeypatch.setattr(sys, "path", before := list(sys.path))
-    set_up()
-    assert sys.path == before
-
-
-def test_set_up_takes_the_checkout_it_lies_in(elsewhere):
-    course(elsewhere.parent)
-    assert set_up() == str(elsewhere.parent)
-
-
-def test_set_up_takes_the_uploaded_archive(elsewhere, tmp_path):
-    shutil.make_archive("minquant", "zip", course(tmp_path / "made"))
-    assert set_up() == str(elsewhere / "minquant-course")
-
-
-def test_set_up_clones_the_repository_once(elsewhere, tmp_path):
-    made = course(tmp_path / "made")
-    git = ["git", "-C", str(made), "-c", "user.name=a", "-c", "user.email=a@b"]
-    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "1"]):
-        subprocess.run([*git, *command], check=True)
-    assert set_up(made.as_uri()) == str(elsewhere / "minquant-course")
-    assert set_up("https://nowhere.invalid") == str(elsewhere / "minquant-course")
-
-
-def test_set_up_says_what_to_do_where_there_is_no_course(elsewhere):
-    with pytest.raises(ModuleNotFoundError, match="Upload minquant.zip"):
-        set_up()
-
-
-def test_set_up_never_touches_what_colab_has(elsewhere, monkeypatch):
-    course(elsewhere.parent)
-    asked = []
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(subprocess, "run", lambda command, check: asked.append(command))
-    set_up()
-    (command,) = asked
-    assert command[1:] == [
-        *("-m", "pip", "install", "--quiet"),
-        *("--no-deps", "jaxtyping", "wadler-lindig"),
-    ]

@@ -11,12 +11,14 @@ import re
 import time
 from collections.abc import Iterator
 
+import anatomy
 import build
 import nbformat
 import pytest
+from helpers import tiny
 from IPython.core.inputtransformer2 import TransformerManager
 
-LESSONS = {path.stem: path for path in build.lessons()}
+LESSONS = {path.stem: path for path in anatomy.lessons()}
 ANATOMY = {  # part of a lesson: a word of its heading, in this order
     "what you will be able to do": "able to",
     "predict before you run": "predict",
@@ -137,14 +139,17 @@ def test_the_outputs_are_committed(lesson):
 def test_nothing_of_one_machine_is_in_it(lesson):
     texts = [cell.source for cell in lesson.cells] + list(pages(lesson))
     assert [found[0] for text in texts if (found := build.LOCAL.search(text))] == []
-    assert set(lesson.metadata) <= {*build.METADATA, "widgets", "minquant"}
+    ours = {*build.METADATA, "widgets", "minquant", "colab", "accelerator"}
+    assert set(lesson.metadata) <= ours
 
 
-def test_the_set_up_cell_is_the_generated_one(lesson):
-    cell = build.setup_cell(lesson)
-    assert cell is not None
-    assert cell.source == build.SETUP.format(repo=build.repository(lesson))
-    assert cell.metadata["jupyter"]["source_hidden"] is True
+@pytest.mark.parametrize("name", LESSONS)
+def test_header_set_up_and_folds_are_the_generated_ones(name):
+    lesson = nbformat.read(LESSONS[name], as_version=4)
+    anew = copy.deepcopy(lesson)
+    anatomy.dress(anew, LESSONS[name])
+    assert anew == lesson, "make notebooks"
+    assert anatomy.setup_cell(lesson) is not None
 
 
 def test_every_image_has_words(lesson):
@@ -169,11 +174,66 @@ def test_the_parts_of_a_lesson_stand_in_order(lesson):
     assert missing == [], "not there, or before what it should follow"
 
 
-def test_it_says_beforehand_how_long_it_takes_and_whether_it_needs_a_gpu(lesson):
-    kinds = [cell.cell_type for cell in lesson.cells]
-    before = "\n".join(c.source for c in lesson.cells[: kinds.index("code")])
-    assert re.search(r"\d+ minutes", before)
-    assert "GPU" in before
+# --- lessons built in the new way ---
+
+
+def on_a_real_model(nb):
+    """The code cells of the last section, in which `MODEL` may stand; none before."""
+    parts = [k for k, c in enumerate(nb.cells) if heading_says(c, anatomy.LAST_SECTION)]
+    return [c for c in nb.cells[parts[0] :] if c.cell_type == "code"] if parts else []
+
+
+def heading_says(cell, words):
+    """Whether a Markdown cell has a heading with these words."""
+    lines = cell.source.splitlines() if cell.cell_type == "markdown" else []
+    return any(line.startswith("#") and words in line.lower() for line in lines)
+
+
+def asserts_or_branches(source):
+    """What no visible cell does: assert, or look at which model it is."""
+    tree = ast.parse(TransformerManager().transform_cell(source))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assert):
+            yield ast.unparse(node)
+        if isinstance(node, (ast.If, ast.IfExp)):
+            names = {n.id for n in ast.walk(node.test) if isinstance(n, ast.Name)}
+            if names & {"MODEL", "ALMANAC", "TEXT"}:
+                yield ast.unparse(node.test)
+
+
+def test_what_is_visible_teaches(lesson):
+    last = on_a_real_model(lesson)
+    if not last:
+        pytest.skip("not yet built in the new way")
+    seen = [c for c in code_cells(lesson) if anatomy.is_visible_code(c)]
+    assert [bad for c in seen for bad in asserts_or_branches(c.source)] == []
+    early = [c.source for c in code_cells(lesson) if c not in last]
+    assert [source for source in early if re.search(r"\bMODEL\b", source)] == []
+    assert re.search(r'^MODEL = "smollm2"$', last[0].source, re.MULTILINE)
+
+
+@pytest.mark.parametrize("kind", ["Qwen3", "GPT2", "OPT"])
+def test_the_last_section_runs_on_any_model(lesson, kind, tmp_path):
+    """It needs the imports of the lesson and nothing else of it."""
+    last = on_a_real_model(lesson)
+    if not last:
+        pytest.skip("not yet built in the new way")
+    tiny.model(kind).save_pretrained(tmp_path)
+    tiny.tokenizer().save_pretrained(tmp_path)
+    there = f"MODEL = {str(tmp_path)!r}"
+    imports = [
+        ast.unparse(node)
+        for cell in code_cells(lesson)[1:]
+        for node in ast.parse(cell.source).body
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+    ]
+    code = "\n".join([*imports, *(c.source for c in last if "proof" not in tags(c))])
+    exec(code.replace('MODEL = "smollm2"', there), {})
+
+
+def tags(cell):
+    """The tags of a cell."""
+    return cell.metadata.get("tags", [])
 
 
 def test_it_has_two_or_three_exercises_that_are_checked(lesson):
@@ -244,6 +304,20 @@ def test_only_what_an_assertion_says_is_asserted():
     nb = notebook()
     nb.cells.append(nbformat.v4.new_code_cell("x = 7\nassert x / 100 < 0.125\nx"))
     assert asserted(nb) == {100, 10_000, 0.125, 12.5}
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("x = 1\nassert x", ["assert x"]),
+        ("if ALMANAC:\n    x = 1", ["ALMANAC"]),
+        ("x = 1 if MODEL == 'a' else 2", ["MODEL == 'a'"]),
+        ("if x:\n    y = 2", []),
+        ("MODEL = 'smollm2'", []),
+    ],
+)
+def test_an_assertion_or_a_branch_in_sight_is_found(source, found):
+    assert list(asserts_or_branches(source)) == found
 
 
 def test_headings_in_code_are_none():
