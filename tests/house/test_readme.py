@@ -11,6 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "notebooks"))  # for --update, where pytest is not
+import anatomy  # noqa: E402
 import build  # noqa: E402
 
 README = ROOT / "README.md"
