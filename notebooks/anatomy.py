@@ -93,6 +93,7 @@ def dress(nb: nbformat.NotebookNode, path: Path, repo: str | None = None) -> Non
     """
     repo = repository(nb) if repo is None else repo
     _write_setup(nb, repo)
+    _part_deeper_headings(nb)
     folded = []
     for cell in nb.cells:
         if cell.cell_type == "code" and PROOF in cell.metadata.get("tags", []):
@@ -122,6 +123,19 @@ def _write_setup(nb: nbformat.NotebookNode, repo: str) -> None:
     _hide(cell)
 
 
+def _part_deeper_headings(nb: nbformat.NotebookNode) -> None:
+    """Give the heading of a deeper section a cell of its own: what is in the same cell
+    as the heading would not be folded."""
+    parted = []
+    for cell in nb.cells:
+        heading, _, text = cell.source.partition("\n")
+        if cell.cell_type == "markdown" and DEEPER.match(heading) and text.strip():
+            parted.append(nbformat.v4.new_markdown_cell(heading, id=f"{cell.id}-head"))
+            cell.source = text.strip()
+        parted.append(cell)
+    nb.cells = parted
+
+
 def _hide(cell: nbformat.NotebookNode) -> None:
     """Hide the code of a cell, in JupyterLab and on Colab."""
     cell.metadata["jupyter"] = {"source_hidden": True}
@@ -144,17 +158,16 @@ def header(path: Path, repo: str, minutes: int) -> str:
         if path.name.startswith(NEEDS_GPU)
         else "no GPU needed"
     )
-    lines = [_to_colab(path, repo), _beside(path), f"About {minutes} minutes; {gpu}."]
-    return "\n\n".join(line for line in lines if line)
+    here = f"About {minutes} minutes; {gpu}. {_to_colab(path, repo)}"
+    return "\n\n".join(line for line in (_beside(path), here) if line)
 
 
 def _to_colab(path: Path, repo: str) -> str:
     """A badge; without an address, how to get one."""
     if not repo:
         return (
-            "To run this on Colab: `make colab REPO=https://github.com/you/minquant` "
-            "puts a badge here; or upload this file, and beside it what `make archive` "
-            "builds."
+            "For Colab, `make colab REPO=https://github.com/you/minquant` puts a badge "
+            "here."
         )
     place = repo.removesuffix(".git").removeprefix("https://github.com/")
     address = f"https://colab.research.google.com/github/{place}/blob/main/notebooks"

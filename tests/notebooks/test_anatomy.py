@@ -64,8 +64,12 @@ def test_a_proof_is_hidden_in_jupyterlab_and_on_colab():
 
 
 def test_a_deeper_section_is_folded_in_jupyterlab_and_on_colab():
-    nb = lesson(code("1"), markdown("## Going deeper: ties"), markdown("Text."))
-    heading = nb.cells[-2]
+    nb = lesson(code("1"), markdown("## Going deeper: ties\n\nText."))
+    heading, text = nb.cells[-2:]
+    assert (heading.source, text.source) == ("## Going deeper: ties", "Text.")
+    again = nbformat.from_dict(nb)
+    anatomy.dress(again, PLACE)
+    assert again == nb
     assert heading.metadata["jp-MarkdownHeadingCollapsed"] is True
     assert nb.metadata["colab"]["collapsed_sections"] == [heading.metadata["id"]]
 
