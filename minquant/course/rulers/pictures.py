@@ -1,0 +1,119 @@
+"""The pictures of lesson 03, each named by what it shows.
+
+    rulers_of_a_row     the weights of a row over its rulers, cut in several ways
+    costs, frontier     error against true bits, for all matrices of a model
+    matrix_costs        the same for one matrix
+    model_frontier      added loss against true bits
+    clipping            rounding and clipping errors as the ruler gets shorter
+    live_rulers         the rulers that move
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from minquant.course.drawing.figures import Picture
+from minquant.course.drawing.ruling import Ruling
+from minquant.course.rulers.figure_clipping import ClipCurve, clip_curve
+from minquant.course.rulers.figure_histogram import weights_over_rulers
+from minquant.course.rulers.figure_pareto import Cost, error_against_bits
+from minquant.measure.intervals import Difference
+from minquant.methods.rtn import quantize_rtn
+from minquant.models.linear_layers import Size, linear_layers, weight_of
+from minquant.numerics.grids import Grid, zero_point
+from minquant.numerics.groups import Granularity
+from minquant.numerics.tensor import QuantizedTensor
+
+Costs = dict[tuple[int, str], Cost]  # by bits of a code and name of the ruler
+LEAST = 1e-4  # nats: a logarithmic axis has no 0
+
+
+def rulers_of_a_row(
+    W: Float[Tensor, "out in"], quantized: Mapping[str, QuantizedTensor], row: int
+) -> Picture:
+    """A histogram of the weights of a row, and below it each of its rulers."""
+    return weights_over_rulers(
+        {name: Ruling.of(W, q, row=row) for name, q in quantized.items()}
+    )
+
+
+def costs(
+    model: nn.Module,
+    bits: Sequence[int],
+    cuts: Mapping[str, Granularity],
+    clip: str | None = None,
+) -> Costs:
+    """Root mean squared error and true bits, over all matrices of the model's layers,
+    for each width on a zero-point grid and each way to cut."""
+    matrices = [weight_of(layer).float() for layer in linear_layers(model).values()]
+    return _costs(matrices, bits, cuts, clip)
+
+
+def matrix_costs(
+    W: Float[Tensor, "out in"], bits: Sequence[int], cuts: Mapping[str, Granularity]
+) -> Costs:
+    """The same for one matrix."""
+    return _costs([W.float()], bits, cuts, None)
+
+
+def _costs(
+    matrices: Iterable[Tensor],
+    bits: Sequence[int],
+    cuts: Mapping[str, Granularity],
+    clip: str | None,
+) -> Costs:
+    found = {}
+    for b in bits:
+        for name, cut in cuts.items():
+            squares, weights, stored = 0.0, 0, 0
+            for W in matrices:
+                q = quantize_rtn(W, zero_point(b), cut, clip=clip)
+                squares += (q.dequantize() - W).double().square().sum().item()
+                weights += W.numel()
+                stored += q.nbytes
+            rmse = (squares / weights) ** 0.5
+            found[b, name] = Cost(b, name, 8 * stored / weights, rmse)
+    return found
+
+
+def frontier(costs: Costs, named: int) -> Picture:
+    """Error against true bits. named: the width whose rulers are named."""
+    return error_against_bits(list(costs.values()), named=[named])
+
+
+def model_frontier(
+    added: Mapping[tuple[int, str], tuple[Difference, Size]], named: int
+) -> Picture:
+    """Added loss against true bits, for each width and ruler."""
+    paid = [
+        Cost(bits, ruler, size.bits_per_weight, max(change.mean, LEAST))
+        for (bits, ruler), (change, size) in added.items()
+    ]
+    return error_against_bits(
+        paid,
+        ylabel="added loss (nats per token)",
+        title="What the model pays, by what its weights take",
+        named=[named],
+    )
+
+
+def clipping(W: Float[Tensor, "out in"], grid: Grid) -> Picture:
+    """The mean squared error, in two parts, as all rulers of W get shorter."""
+    return clip_curve(ClipCurve.of(W, grid))
+
+
+def best_clip(W: Float[Tensor, "out in"], grid: Grid) -> tuple[float, float]:
+    """The share of all rulers to keep, and the share of the squared error then left."""
+    curve = ClipCurve.of(W, grid)
+    return curve.best, float(curve.total.min() / curve.total[-1])
+
+
+def live_rulers(W: Float[Tensor, "out in"], row: int) -> object:
+    """The rulers that move, on one row of W."""
+    from minquant.course.rounding.widget_rounding import rounding
+
+    weight = int(W[row].abs().argmax())
+    return rounding(W, bits=3, grid="zero-point", row=row, weight=weight)
