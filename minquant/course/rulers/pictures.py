@@ -1,11 +1,11 @@
 """The pictures of lesson 03, each named by what it shows.
 
-    rulers_of_a_row     the weights of a row over its rulers, cut in several ways
-    costs, frontier     error against true bits, for all matrices of a model
-    matrix_costs        the same for one matrix
-    model_frontier      added loss against true bits
-    clipping            rounding and clipping errors as the ruler gets shorter
-    live_rulers         the rulers that move
+rulers_of_a_row     the weights of a row over its rulers, cut in several ways
+costs, frontier     error against true bits, for all matrices of a model
+matrix_costs        the same for one matrix
+model_frontier      added loss against true bits
+clipping            rounding and clipping errors as the ruler gets shorter
+live_rulers         the rulers that move
 """
 
 from __future__ import annotations
