@@ -68,6 +68,14 @@ def all_exercises() -> dict[str, Callable]:
     return exercises
 
 
+def exercises_of(folder: str) -> list[str]:
+    """The names of the exercises of one lesson, by its folder in `minquant/course`."""
+    from minquant.course.exercises import Exercise
+
+    (module,) = (m for m in _lessons() if m.__name__.split(".")[-2] == folder)
+    return [e.name for e in vars(module).values() if isinstance(e, Exercise)]
+
+
 def _lessons() -> Iterator[ModuleType]:
     """The `exercises.py` of each lesson that has one."""
     for lesson in pkgutil.iter_modules(course.__path__, f"{course.__name__}."):
