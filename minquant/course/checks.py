@@ -4,7 +4,7 @@
         ...
 
     checks.absmax_row(absmax_row)       # ✓ and ✗ for each case, and the likely mistake
-    checks.solution("absmax_row")       # the package's own source
+    checks.solution("absmax_row")       # a few lines that pass, and where we do it
 
 No exercise is listed here. Each lesson's folder may have an `exercises.py`; the first
 time that an exercise is asked for, all of these are imported, and every `Exercise` in
@@ -20,11 +20,11 @@ import inspect
 import pkgutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache, cached_property
-from textwrap import dedent
+from functools import cache
 from types import ModuleType
 from typing import Any
 
+import minquant
 from minquant import course
 
 
@@ -102,24 +102,36 @@ class Source:
 
 
 def solution(name: str) -> Source:
-    """The answer to an exercise, and the source of what it calls.
+    """A few lines of plain PyTorch that solve an exercise, and where the package does
+    the same.
 
     Raises ValueError, which lists the exercises, if there is none of this name.
 
-    >>> print(str(solution("model_bytes")).splitlines()[0])
-    # minquant/course/start/exercises.py
+    >>> solution("bits_per_weight")
+    def bits_per_weight(bits, g, scale_bits=16, zero_bits=0):
+        return bits + (scale_bits + zero_bits) / g
+    <BLANKLINE>
+    # in the package: mq.QuantizedTensor, minquant/numerics/tensor.py
     """
     if name not in all_exercises():
         raise ValueError(f"name {name!r} is no exercise; choose from {_names()}")
-    return Source("\n\n".join(map(_source, all_exercises()[name].shows)))
+    exercise = all_exercises()[name]
+    return Source(f"{exercise.solution}\n# in the package: {_place(exercise.inside)}")
 
 
-def _source(thing: Any) -> str:
-    """The source of a function or of a property, below the file that it stands in."""
-    if isinstance(thing, property):
-        thing = thing.fget
-    if isinstance(thing, cached_property):
-        thing = thing.func
-    function = inspect.unwrap(thing)
-    file = function.__module__.replace(".", "/")
-    return f"# {file}.py\n{dedent(inspect.getsource(function)).rstrip()}"
+def _place(dotted: str) -> str:
+    """What a dotted name is called, and the file that it stands in."""
+    thing: Any = minquant
+    for part in dotted.split(".")[1:]:
+        found = getattr(thing, part, None)
+        thing = (
+            importlib.import_module(f"{thing.__name__}.{part}")
+            if found is None
+            else found
+        )
+    module = thing if inspect.ismodule(thing) else inspect.getmodule(thing)
+    file = f"{module.__name__.replace('.', '/')}.py"
+    if thing is module:
+        return file
+    door = dotted.count(".") == 1
+    return f"{'mq.' if door else ''}{dotted.rpartition('.')[2]}, {file}"

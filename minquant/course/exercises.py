@@ -22,7 +22,9 @@ known mistakes stand together. `checks` finds them and hands them to learners by
 from __future__ import annotations
 
 import copy
+import dis
 import html
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -86,7 +88,7 @@ class Verdict:
 
     def _summary(self) -> str:
         if not self.attempted:
-            return f'not attempted yet. Stuck? checks.solution("{self.name}")'
+            return f'not attempted yet. Stuck? mq.checks.solution("{self.name}")'
         if self.passed:
             return "all right"
         return f"{sum(holds for holds, _ in self.lines)} of {len(self.lines)} hold"
@@ -117,8 +119,9 @@ class Exercise:
     name: what the learner's function is called. task: what it takes and gives.
     answer: the right function. cases: the arguments of each case by its name. mistakes:
     functions that are wrong in one way, by what is wrong with them. outputs: the names
-    of what the function gives. close: whether two outputs count as equal. shows: what
-    `checks.solution` shows, functions or properties; the answer first.
+    of what the function gives. solution: a few lines of plain PyTorch that pass, which
+    `checks.solution` shows. inside: what does it in the package, as a dotted name.
+    close: whether two outputs count as equal.
     """
 
     name: str
@@ -127,7 +130,8 @@ class Exercise:
     cases: Mapping[str, tuple]
     mistakes: Mapping[str, Callable]
     outputs: tuple[str, ...] = ("the result",)
-    shows: tuple[Any, ...] = ()
+    solution: str = ""
+    inside: str = ""
     close: Close = field(default=_near)
 
     def __call__(self, yours: object) -> Verdict:
@@ -142,10 +146,14 @@ class Exercise:
             try:
                 result = self._run(yours, arguments)
             except Exception as error:  # a learner's function may raise anything
-                if is_stub(error):
+                nothing = isinstance(error, _ReturnedNothing)
+                if has_no_body(yours) if nothing else is_stub(error):
                     return Verdict(self.name, attempted=False)
                 result = None
                 trouble = f"it raised {type(error).__name__}: {error}"
+                if nothing:
+                    names = " and ".join(self.outputs)
+                    trouble = f"it returned nothing; end it with return, and {names}"
             else:
                 trouble = self._compare(result, self._run(self.answer, arguments))
             results.append(result)
@@ -176,13 +184,13 @@ class Exercise:
     def _run(self, function: Callable, arguments: tuple) -> tuple[Tensor, ...]:
         """The outputs of a function as tensors.
 
-        Raises NotImplementedError if there is no result yet, and ValueError if the
+        Raises _ReturnedNothing if there is no result, and ValueError if the
         function changes its arguments or gives a wrong number of outputs.
         """
         copies = copy.deepcopy(arguments)
         result = function(*copies)
         if result is None or result is ...:
-            raise NotImplementedError
+            raise _ReturnedNothing
         if any(_changed(a, b) for a, b in zip(arguments, copies, strict=True)):
             raise ValueError("it changes its argument; work on a copy")
         if len(self.outputs) == 1 and isinstance(result, tuple):
@@ -208,14 +216,27 @@ class Exercise:
                 )
             if not self.close(value.double(), right.double()):
                 return f"{name} {_largest_difference(value, right)}"
-            if value.is_floating_point() and not right.is_floating_point():
-                return f"{name} is right, but held as {value.dtype}; make it integers"
         return ""
 
 
 def is_stub(error: Exception) -> bool:
     """Whether a function that raised this has no body yet."""
     return isinstance(error, NotImplementedError) and not error.args
+
+
+class _ReturnedNothing(Exception):
+    """A function returned None, or `...`."""
+
+
+_NOTHING = {"RESUME", "NOP", "LOAD_CONST", "RETURN_CONST", "RETURN_VALUE", "CACHE"}
+
+
+def has_no_body(function: Callable) -> bool:
+    """Whether a function does nothing at all: its body is `...`, `pass` or a text."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    if code is None:
+        return False
+    return {step.opname for step in dis.get_instructions(code)} <= _NOTHING
 
 
 def _changed(before: Any, after: Any) -> bool:

@@ -55,8 +55,12 @@ def unfinished():
     raise NotImplementedError
 
 
+def empty(x):
+    """A function with no body yet."""
+
+
 @pytest.mark.parametrize(
-    "yours", [None, ..., lambda x: None, lambda x: ..., lambda x: unfinished()]
+    "yours", [None, ..., lambda x: None, lambda x: ..., lambda x: unfinished(), empty]
 )
 def test_what_nobody_attempted_says_so(yours):
     verdict = TWICE(yours)
@@ -92,12 +96,25 @@ def test_a_result_instead_of_a_function_is_explained():
     assert "give the function itself: checks.twice(twice)" in repr(TWICE(4.0))
 
 
-def test_whole_numbers_have_to_be_held_as_such():
-    verdict = PARTS(lambda x: (x.floor(), x % 1))
-    assert "whole is right, but held as torch.float32; make it integers" in repr(
-        verdict
-    )
+def test_whole_numbers_may_be_held_as_floats():
+    assert PARTS(lambda x: (x.floor(), x % 1))
     assert PARTS(lambda x: (x.floor().int(), x % 1))
+    assert not PARTS(lambda x: (x.floor() + 0.5, x % 1))
+
+
+def prints(x):
+    print(2 * x)
+
+
+def forgets(x):
+    y = 2 * x  # noqa: F841
+
+
+@pytest.mark.parametrize("yours", [prints, forgets])
+def test_a_function_that_returns_nothing_is_told_so(yours):
+    verdict = TWICE(yours)
+    assert verdict.attempted and not verdict
+    assert "it returned nothing; end it with return, and the double" in repr(verdict)
 
 
 def test_two_values_may_be_a_list_and_one_value_cannot_stand_for_two():

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from minquant.course.exercises import Exercise
 from minquant.methods import awq
-from minquant.models import folds
 from minquant.models.folds import divide_outputs_
 
 
@@ -99,7 +98,13 @@ check_salient_columns = Exercise(
         "share · in is rounded, not cut off": _largest(rounding=int),
     },
     outputs=("the columns",),
-    shows=(salient_columns, awq.salient),
+    solution="""\
+def salient_columns(W, X, share):
+    sizes = X.abs().mean(0)  # of each input, not of the weights
+    k = max(1, round(share * len(sizes)))
+    return sizes.topk(k).indices.sort().values
+""",
+    inside="minquant.methods.awq.salient",
 )
 
 
@@ -167,7 +172,14 @@ check_awq_scales = Exercise(
         ),
     },
     outputs=("the scales",),
-    shows=(awq_scales, awq.input_scales),
+    solution="""\
+def awq_scales(X, ratio):
+    sizes = X.abs().mean(0)
+    sizes = sizes.clamp(min=sizes[sizes > 0].min())  # never seen: as the smallest
+    s = sizes**ratio
+    return s / (s.max() * s.min()).sqrt()
+""",
+    inside="minquant.methods.awq.input_scales",
 )
 
 
@@ -220,5 +232,9 @@ check_fold_scales = Exercise(
         ),
     },
     outputs=("the gain", "the matrix"),
-    shows=(fold_scales, folds.divide_outputs_, folds.fold_),
+    solution="""\
+def fold_scales(gain, W, s):
+    return gain / s, W * s  # s stretches the columns of W, one for each input
+""",
+    inside="minquant.fold",
 )

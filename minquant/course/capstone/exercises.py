@@ -28,7 +28,7 @@ from torch import Tensor
 
 from minquant.course.exercises import Exercise, Verdict, is_stub
 from minquant.files import pack_quantized
-from minquant.planning import choice, serving_memory
+from minquant.planning import serving_memory
 
 
 class ErrorExercise(Exercise):
@@ -156,7 +156,12 @@ check_cache_bytes = Exercise(
         ),
     },
     outputs=("the size in bytes",),
-    shows=(cache_bytes, serving_memory.cache_bytes),
+    solution="""\
+def cache_bytes(layers, kv_heads, head_size, tokens, bits=16):
+    numbers = 2 * layers * kv_heads * head_size * tokens  # keys and values
+    return numbers * bits / 8
+""",
+    inside="minquant.planning.serving_memory.cache_bytes",
 )
 
 
@@ -351,7 +356,16 @@ check_choose = NameExercise(
         "where none passes there is no smallest; give None": _chosen_or_error,
     },
     outputs=("the name",),
-    shows=(choose, choice.choose),
+    solution="""\
+def choose(candidates, lines, budget):
+    passing = []
+    for name, nbytes, harms in candidates:
+        holds = all(harms[measure][2] <= most for measure, most in lines.items())
+        if holds and nbytes <= budget:
+            passing.append((nbytes, name))
+    return min(passing)[1] if passing else None
+""",
+    inside="minquant.planning.choice.choose",
 )
 
 
@@ -485,5 +499,12 @@ check_read_layer = ErrorExercise(
         "columns: cut rows at `in`": partial(_layer, rows=_uncut),
     },
     outputs=("W_hat",),
-    shows=(read_layer, pack_quantized.unpack_words),
+    solution="""\
+def read_layer(packed, scales, shape):
+    fields = packed[:, :, None] >> 4 * torch.arange(8)  # (out, words, 8)
+    codes = (fields & 15).flatten(1)[:, : shape[1]] - 8
+    g = shape[1] // scales.shape[1]
+    return codes * scales.float().repeat_interleave(g, dim=1)
+""",
+    inside="minquant.files.pack_quantized.quantized_tensor",
 )

@@ -15,7 +15,6 @@ from jaxtyping import Float, Num
 from torch import Tensor
 
 from minquant.course.exercises import Exercise
-from minquant.measure import evaluate, intervals
 from minquant.measure.evaluate import Perplexity
 from minquant.measure.intervals import bootstrap
 
@@ -58,7 +57,11 @@ check_perplexity = Exercise(
         "divide by the number of tokens, not of documents": lambda n, t: n.mean().exp(),
     },
     outputs=("the perplexity",),
-    shows=(perplexity, Perplexity.nats, Perplexity.value),
+    solution="""\
+def perplexity(nats, tokens):
+    return (nats.sum() / tokens.sum()).exp()
+""",
+    inside="minquant.perplexity",
 )
 
 
@@ -103,7 +106,11 @@ check_flips = Exercise(
         ),
     },
     outputs=("the share",),
-    shows=(flips, evaluate._divergence),
+    solution="""\
+def flips(reference, quantized):
+    return (reference.argmax(-1) != quantized.argmax(-1)).float().mean()
+""",
+    inside="minquant.kl_and_flips",
 )
 
 
@@ -204,5 +211,13 @@ check_paired_interval = Exercise(
     },
     outputs=("low", "high"),
     close=_alike,
-    shows=(paired_interval, evaluate.compare, intervals.bootstrap),
+    solution="""\
+def paired_interval(before, after, tokens, draws=4000):
+    change = after - before
+    rows = torch.randint(len(change), (draws, len(change)))
+    means = change[rows].sum(1) / tokens[rows].sum(1)
+    means = means.sort().values
+    return means[int(0.025 * draws)], means[int(0.975 * draws)]
+""",
+    inside="minquant.compare",
 )

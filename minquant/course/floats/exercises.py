@@ -88,7 +88,17 @@ check_decode_float = Exercise(
         ),
     },
     outputs=("the value",),
-    shows=(decode_float, FloatFormat.fields, FloatFormat.decode),
+    solution="""\
+def decode_float(pattern, exponent_bits, fraction_bits):
+    sign = -1 if pattern >> (exponent_bits + fraction_bits) else 1
+    exponent = (pattern >> fraction_bits) % 2**exponent_bits
+    fraction = pattern % 2**fraction_bits / 2**fraction_bits
+    bias = 2 ** (exponent_bits - 1) - 1
+    if exponent == 0:  # subnormal: no hidden 1
+        return sign * 2.0 ** (1 - bias) * fraction
+    return sign * 2.0 ** (exponent - bias) * (1 + fraction)
+""",
+    inside="minquant.numerics.floats.FloatFormat",
 )
 
 
@@ -132,7 +142,12 @@ check_gap = Exercise(
         ),
     },
     outputs=("the gap",),
-    shows=(gap, FloatFormat.neighbours, FloatFormat.encode),
+    solution="""\
+def gap(x, exponent_bits, fraction_bits):
+    power = math.floor(math.log2(x))  # the power of two at or below x
+    return 2.0 ** (power - fraction_bits)
+""",
+    inside="minquant.numerics.floats.FloatFormat",
 )
 
 
@@ -160,5 +175,10 @@ check_weight_bytes = Exercise(
         "it rounds down to whole bytes": lambda n, e, f: n * (1 + e + f) // 8,
     },
     outputs=("the size",),
-    shows=(weight_bytes, FloatFormat.bits),
+    solution="""\
+def weight_bytes(n_weights, exponent_bits, fraction_bits):
+    bits = 1 + exponent_bits + fraction_bits  # the first one is the sign
+    return n_weights * bits / 8
+""",
+    inside="minquant.numerics.floats.FloatFormat",
 )

@@ -93,7 +93,14 @@ check_obs_push = Exercise(
         ),
     },
     outputs=("the row",),
-    shows=(obs_push, gptq_derivation.obs_step),
+    solution="""\
+def obs_push(w, H, q, v):
+    H_inv = torch.linalg.inv(H)
+    error = w[q] - v
+    moved = w - error / H_inv[q, q] * H_inv[q]
+    return moved
+""",
+    inside="minquant.methods.gptq_derivation.obs_step",
 )
 
 
@@ -142,7 +149,13 @@ check_eliminate = Exercise(
         ),
     },
     outputs=("the inverse",),
-    shows=(eliminate, gptq_derivation.eliminate),
+    solution="""\
+def eliminate(H_inv, q):
+    reduced = H_inv - torch.outer(H_inv[:, q], H_inv[q]) / H_inv[q, q]
+    left = [i for i in range(len(H_inv)) if i != q]
+    return reduced[left][:, left]
+""",
+    inside="minquant.methods.gptq_derivation.eliminate",
 )
 
 
@@ -220,10 +233,15 @@ check_gptq_columns = Exercise(
         ),
     },
     outputs=("W_hat",),
-    shows=(
-        gptq_columns,
-        gptq_derivation.steps,
-        gptq_derivation.rows_by_cholesky,
-        gptq_derivation.inverse_cholesky,
-    ),
+    solution="""\
+def gptq_columns(W, H):
+    W = W.clone()
+    U = torch.linalg.cholesky(torch.linalg.inv(H), upper=True)
+    for j in range(W.shape[1]):
+        error = W[:, j] - W[:, j].round()
+        W[:, j] = W[:, j].round()
+        W[:, j + 1 :] -= torch.outer(error / U[j, j], U[j, j + 1 :])
+    return W
+""",
+    inside="minquant.quantize_gptq",
 )

@@ -96,7 +96,13 @@ check_ternary = Exercise(
         ),
     },
     outputs=("codes", "scales"),
-    shows=(ternary, rtn.quantize_rtn),
+    solution="""\
+def ternary(W):
+    scales = W.abs().mean(dim=1, keepdim=True)  # one for each row
+    codes = (W / scales).round().clamp(-1, 1).int()
+    return codes, scales
+""",
+    inside="minquant.quantize_rtn",
 )
 
 
@@ -170,7 +176,13 @@ check_latent_step = Exercise(
         ),
     },
     outputs=("the new W", "codes"),
-    shows=(latent_step, ternary, straight_through),
+    solution="""\
+def latent_step(W, G, rate):
+    W = W - rate * G  # the gradient passes through the rounding
+    scales = W.abs().mean(dim=1, keepdim=True)
+    return W, (W / scales).round().clamp(-1, 1).int()
+""",
+    inside="minquant.training.qat",
 )
 
 
@@ -368,5 +380,19 @@ check_assign_bits = Exercise(
         "this is the best of all, better than asked: buy step by step": _best_of_all,
     },
     outputs=("the columns",),
-    shows=(assign_bits, mixed_precision.assign_greedy),
+    solution="""\
+def assign_bits(nbytes, nats, budget):
+    rows = torch.arange(len(nbytes))
+    chosen = torch.zeros(len(nbytes), dtype=torch.long)  # the smallest widths
+    while True:
+        price = nbytes - nbytes[rows, chosen][:, None]
+        saved = nats[rows, chosen][:, None] - nats
+        left = budget - nbytes[rows, chosen].sum()
+        gain = torch.where((price > 0) & (price <= left), saved / price, 0.0)
+        if gain.max() <= 0:
+            return chosen
+        layer, width = divmod(int(gain.argmax()), nbytes.shape[1])
+        chosen[layer] = width
+""",
+    inside="minquant.planning.mixed_precision.assign_greedy",
 )

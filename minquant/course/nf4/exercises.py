@@ -107,7 +107,17 @@ check_nf4_levels = Exercise(
         ),
     },
     outputs=("the levels",),
-    shows=(nf4_levels, grids.nf4_levels),
+    solution="""\
+def nf4_levels(outermost):
+    def quantiles(n):  # from the outermost probability, n steps towards one half
+        p = torch.tensor([outermost + (0.5 - outermost) * i / n for i in range(n)])
+        return math.sqrt(2) * torch.erfinv(2 * p.double() - 1)
+
+    above, below = quantiles(8).flip(0), -quantiles(7)
+    levels = torch.cat([below, torch.zeros(1), above])
+    return levels / levels[-1]
+""",
+    inside="minquant.numerics.grids.nf4_levels",
 )
 
 
@@ -171,7 +181,13 @@ check_nearest_level = Exercise(
         ),
     },
     outputs=("the places",),
-    shows=(nearest_level, grids.round_to_codes),
+    solution="""\
+def nearest_level(x, levels):
+    levels = torch.tensor(levels)
+    middles = (levels[1:] + levels[:-1]) / 2  # where the next level begins
+    return (x[:, None] > middles).sum(1)  # in a tie, the lower one
+""",
+    inside="minquant.numerics.grids.round_to_codes",
 )
 
 
@@ -238,5 +254,11 @@ check_nf4_bytes = Exercise(
         "this is in bits; eight bits are a byte": lambda n, g: 8 * _bytes(n, g),
     },
     outputs=("the bytes",),
-    shows=(nf4_bytes, double_quant.DoubleQuantized.nbytes),
+    solution="""\
+def nf4_bytes(n_weights, g):
+    scales = n_weights / g  # 8 bits each
+    blocks = math.ceil(scales / 256)  # of scales: a number of 32 bits each
+    return n_weights / 2 + scales + 4 * blocks + 4  # and the mean of the scales
+""",
+    inside="minquant.DoubleQuantized",
 )

@@ -80,7 +80,11 @@ check_outlier_columns = Exercise(
         ),
     },
     outputs=("the columns",),
-    shows=(outlier_columns, llm_int8.outlier_columns),
+    solution="""\
+def outlier_columns(X, threshold):
+    return (X.abs() >= threshold).any(dim=0)
+""",
+    inside="minquant.methods.llm_int8.outlier_columns",
 )
 
 
@@ -163,7 +167,14 @@ check_vector_wise = Exercise(
         "W is not transposed back: this is (out, n)": lambda X, W: _product(1, 1)(W, X),
     },
     outputs=("Y",),
-    shows=(vector_wise, llm_int8.vector_wise, llm_int8.integer_product),
+    solution="""\
+def vector_wise(X, W):
+    X_scales = X.abs().amax(dim=1, keepdim=True) / 127  # (n, 1)
+    W_scales = W.abs().amax(dim=1, keepdim=True) / 127  # (out, 1)
+    X_codes, W_codes = (X / X_scales).round(), (W / W_scales).round()
+    return X_codes @ W_codes.T * X_scales * W_scales.T
+""",
+    inside="minquant.methods.llm_int8.vector_wise",
 )
 
 
@@ -225,5 +236,10 @@ check_smoothing_scales = Exercise(
         ),
     },
     outputs=("s",),
-    shows=(smoothing_scales, smoothquant.scales_of, smoothquant.smoothing_scales),
+    solution="""\
+def smoothing_scales(X, W, alpha):
+    X_top, W_top = X.abs().amax(0), W.abs().amax(0)  # of each input
+    return X_top**alpha / W_top ** (1 - alpha)
+""",
+    inside="minquant.methods.smoothquant.smoothing_scales",
 )

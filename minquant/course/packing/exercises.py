@@ -15,7 +15,6 @@ from jaxtyping import Int, Integer
 from torch import Tensor
 
 from minquant.course.exercises import Exercise
-from minquant.numerics import bits
 from minquant.numerics.bits import pack, unpack
 from minquant.planning.roofline import Machine
 
@@ -76,7 +75,14 @@ check_pack_nibbles = Exercise(
         "0 1 2 3 4 5 6 7": lambda c: _packed(c, order=(0, 2, 4, 6, 1, 3, 5, 7)),
     },
     outputs=("the words",),
-    shows=(pack_nibbles, bits.pack),
+    solution="""\
+def pack_nibbles(codes):
+    filled = torch.zeros(-(-len(codes) // 8) * 8, dtype=torch.int64)
+    filled[: len(codes)] = codes
+    words = (filled.view(-1, 8) << 4 * torch.arange(8)).sum(1)
+    return words.to(torch.int32)
+""",
+    inside="minquant.pack_matrix",
 )
 
 
@@ -138,7 +144,12 @@ check_unpack_nibbles = Exercise(
         ),
     },
     outputs=("the codes",),
-    shows=(unpack_nibbles, bits.unpack),
+    solution="""\
+def unpack_nibbles(words, n):
+    fields = words[:, None] >> 4 * torch.arange(8)
+    return (fields & 15).flatten()[:n]
+""",
+    inside="minquant.numerics.bits.unpack",
 )
 
 
@@ -176,5 +187,11 @@ check_crossover = Exercise(
         "by bits": lambda b, w, p: 16 / b * p / w,
     },
     outputs=("the tokens",),
-    shows=(crossover, Machine.crossover),
+    solution="""\
+def crossover(bits_per_weight, bandwidth, peak):
+    reading = bits_per_weight / 8 / bandwidth  # seconds for a weight
+    arithmetic = 2 / peak  # seconds for a weight and a token
+    return reading / arithmetic
+""",
+    inside="minquant.planning.roofline.Machine",
 )

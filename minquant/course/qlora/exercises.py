@@ -18,12 +18,10 @@ from torch import Tensor, nn
 
 from minquant.course.exercises import Exercise, normal
 from minquant.course.nf4.exercises import nf4_bytes
-from minquant.layers import lora
 from minquant.layers.lora import LoraLinear
 from minquant.numerics.bits import packed_bytes
 from minquant.numerics.double_quant import DoubleQuantized
 from minquant.numerics.grids import NF4
-from minquant.planning import budget
 from minquant.planning.budget import FULL, MOMENTS, adapter_numbers
 
 
@@ -93,7 +91,12 @@ check_lora_forward = Exercise(
         ),
     },
     outputs=("Y",),
-    shows=(lora_forward, lora.LoraLinear.forward),
+    solution="""\
+def lora_forward(X, W, A, B, alpha):
+    s = alpha / len(A)  # A has a row for each rank
+    return X @ W.T + s * (X @ A.T) @ B.T
+""",
+    inside="minquant.LoraLinear",
 )
 
 
@@ -144,7 +147,13 @@ check_lora_gradients = Exercise(
         ),
     },
     outputs=("dA", "dB"),
-    shows=(lora_gradients, lora.LoraLinear.forward),
+    solution="""\
+def lora_gradients(X, G, A, B, s):
+    dA = s * (G @ B).T @ X
+    dB = s * G.T @ (X @ A.T)
+    return dA, dB
+""",
+    inside="minquant.LoraLinear",
 )
 
 
@@ -219,5 +228,14 @@ check_qlora_bytes = Exercise(
         ),
     },
     outputs=("the bytes",),
-    shows=(qlora_bytes, budget.adapter_numbers),
+    solution="""\
+def qlora_bytes(shapes, rank):
+    total = 0
+    for out, width in shapes:
+        scales = out * width / 64  # 8 bits each, and 32 bits for 256 of them
+        total += out * width / 2 + scales + 4 * math.ceil(scales / 256) + 4
+        total += 16 * rank * (out + width)  # adapter, gradient, Adam's two moments
+    return total
+""",
+    inside="minquant.planning.budget",
 )

@@ -24,7 +24,6 @@ from minquant.course.exercises import Exercise
 from minquant.methods import rtn
 from minquant.numerics import grids
 from minquant.numerics.grids import absmax, round_to_codes, zero_point
-from minquant.numerics.tensor import QuantizedTensor
 
 TIES = torch.tensor([-7.0, 0.5, 1.5, 2.5, -0.5, -3.5, 4.2, 0.0])
 HEAVY = torch.tensor([0.013, -0.094, 0.041, 0.002, -0.027, 0.0585, -0.0113, 0.03])
@@ -128,7 +127,12 @@ check_absmax_row = Exercise(
         **wrong_roundings(_absmax),
     },
     outputs=("codes", "scale"),
-    shows=(absmax_row, grids.absmax, rtn._step, grids.round_to_codes),
+    solution="""\
+def absmax_row(w, bits):
+    scale = w.abs().max() / (2 ** (bits - 1) - 1)
+    return (w / scale).round().int(), scale
+""",
+    inside="minquant.quantize_rtn",
 )
 
 
@@ -208,7 +212,13 @@ check_scale_and_zero = Exercise(
         ),
     },
     outputs=("scale", "zero"),
-    shows=(scale_and_zero, rtn._ends, rtn._step, rtn._zeros),
+    solution="""\
+def scale_and_zero(w, bits):
+    low, high = w.min().clamp(max=0), w.max().clamp(min=0)
+    scale = (high - low) / (2**bits - 1)
+    return scale, (-low / scale).round().int()
+""",
+    inside="minquant.methods.rtn.scale_and_zero",
 )
 
 
@@ -281,7 +291,12 @@ check_quantize_zero_point = Exercise(
         **wrong_roundings(_codes),
     },
     outputs=("codes",),
-    shows=(quantize_zero_point, grids.round_to_codes),
+    solution="""\
+def quantize_zero_point(w, scale, zero, bits):
+    codes = (w / scale).round() + zero
+    return codes.clamp(0, 2**bits - 1).int()
+""",
+    inside="minquant.Ruler",
 )
 
 
@@ -319,5 +334,9 @@ check_dequantize = Exercise(
         ),
     },
     outputs=("the values",),
-    shows=(dequantize, QuantizedTensor.dequantize),
+    solution="""\
+def dequantize(codes, scale, zero):
+    return (codes.int() - zero) * scale  # uint8 has no numbers below 0
+""",
+    inside="minquant.Ruler",
 )

@@ -21,7 +21,6 @@ from minquant.course.rounding.exercises import HEAVY, TIES, absmax_row, wrong_ro
 from minquant.methods import rtn
 from minquant.numerics import groups
 from minquant.numerics.grids import absmax
-from minquant.numerics.tensor import QuantizedTensor
 
 # --- bits_per_weight ---
 
@@ -59,7 +58,11 @@ check_bits_per_weight = Exercise(
         ),
     },
     outputs=("bits per weight",),
-    shows=(bits_per_weight, QuantizedTensor.nbytes, QuantizedTensor._parts),
+    solution="""\
+def bits_per_weight(bits, g, scale_bits=16, zero_bits=0):
+    return bits + (scale_bits + zero_bits) / g
+""",
+    inside="minquant.QuantizedTensor",
 )
 
 
@@ -143,7 +146,15 @@ check_absmax_groups = Exercise(
         **wrong_roundings(_in_groups),
     },
     outputs=("codes", "scales"),
-    shows=(absmax_groups, groups.split, rtn.quantize_rtn),
+    solution="""\
+def absmax_groups(W, bits, g):
+    top = 2 ** (bits - 1) - 1
+    cut = W.reshape(len(W), -1, g)  # (out, n_groups, g)
+    scales = cut.abs().amax(dim=-1, keepdim=True) / top
+    codes = (cut / scales).round().int()
+    return codes.reshape(W.shape), scales[..., 0]
+""",
+    inside="minquant.quantize_rtn",
 )
 
 
@@ -219,5 +230,16 @@ check_best_clip = Exercise(
         ),
     },
     outputs=("the share",),
-    shows=(best_clip, rtn._best_ends),
+    solution="""\
+def best_clip(w, bits, keeps):
+    top = 2 ** (bits - 1) - 1
+
+    def error(keep):
+        scale = keep * w.abs().max() / top
+        codes = (w / scale).round().clamp(-top, top)
+        return (codes * scale - w).square().mean()
+
+    return min(keeps, key=error)
+""",
+    inside="minquant.quantize_rtn",
 )

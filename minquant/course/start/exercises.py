@@ -42,7 +42,11 @@ check_model_bytes = Exercise(
         ),
     },
     outputs=("the size",),
-    shows=(model_bytes,),
+    solution="""\
+def model_bytes(n_weights, bits):
+    return n_weights * bits / 8
+""",
+    inside="minquant.size",
 )
 
 
@@ -85,5 +89,10 @@ check_megabytes = Exercise(
         ),
     },
     outputs=("the size",),
-    shows=(megabytes, bits_per_weight),
+    solution="""\
+def megabytes(n_weights, bits, g, scale_bits=16):
+    bits_per_weight = bits + scale_bits / g
+    return n_weights * bits_per_weight / 8 / 1e6
+""",
+    inside="minquant.size",
 )
