@@ -213,6 +213,10 @@ export function pageModel(data) {
 
 let made = 0;
 
+/** An input that keeps its keys: JupyterLab would take arrows as its shortcuts. */
+const native = (tag, attributes, ...children) =>
+  html(tag, { "data-lm-suppress-shortcuts": "true", ...attributes }, ...children);
+
 function labelled(model, name, label, input, ...more) {
   input.id = `mq-${name}-${++made}`;
   return html("div", { class: "mq-control" },
@@ -221,7 +225,7 @@ function labelled(model, name, label, input, ...more) {
 
 /** A slider for a number of the model. shown(value): what stands beside it. */
 export function slider(model, name, { label, min, max, step = 1, shown = String }) {
-  const input = html("input", { type: "range", min, max, step });
+  const input = native("input", { type: "range", min, max, step });
   const output = html("output");
   const box = labelled(model, name, label, input, output);
   output.htmlFor = input.id;
@@ -239,7 +243,7 @@ export function slider(model, name, { label, min, max, step = 1, shown = String 
 /** A menu for a value of the model. options: { value: what is shown }. */
 export function menu(model, name, { label, options }) {
   const entries = Object.entries(options);
-  const input = html("select", {},
+  const input = native("select", {},
     ...entries.map(([value, text]) => html("option", { value }, text)));
   const show = () => { input.value = model.get(name); };
   input.addEventListener("change", () => model.set(name, input.value));
@@ -251,7 +255,7 @@ export function menu(model, name, { label, options }) {
 
 /** A button. name: what it is called, where its text is a sign. */
 export function button(text, act, name = null) {
-  const made = html("button", { type: "button", "aria-label": name }, text);
+  const made = native("button", { type: "button", "aria-label": name }, text);
   made.addEventListener("click", act);
   return made;
 }

@@ -82,7 +82,8 @@ _PAGE = """<!doctype html>
 @media (prefers-color-scheme: dark) {{ body {{ --page: #111418 }} }}
 {css}</style>
 <body><div id="picture"></div>
-<script type="module">
+<script>window.onerror = window.onunhandledrejection = () => {{ window.failed = true }};
+</script><script type="module">
 const code = {code};
 const url = URL.createObjectURL(new Blob([code], {{ type: "text/javascript" }}));
 const picture = await import(url);
@@ -96,7 +97,7 @@ Object.assign(window, {{ picture, model }});
 def page(state: Mapping[str, object]) -> str:
     """A picture as a web page of its own: no Python, no kernel, no other file.
 
-    state: the traits of a picture, as `get_state()` gives them or a notebook saves them.
+    state: the traits of a picture, as `get_state()` gives or a notebook saves them.
     """
     data = {
         key: value

@@ -35,7 +35,7 @@ LEAST = 0.3  # the shortest ruler, as a share of the longest
 class RulerPicture(LivePicture):
     """`count` weights of a row, from `first`, on the ruler that fits the whole row.
 
-    row: one row of a matrix, any float dtype. bits: 2 to 8. grid: "absmax",
+    row: one row of a matrix, (n,), any float dtype. bits: 2 to 8. grid: "absmax",
     "symmetric_full" or "zero_point". keep: the share of the row's range that the ruler
     spans, 0.3 to 1. weight: the position in the row of the weight that is magnified; by
     default that with the largest error.
@@ -56,7 +56,7 @@ class RulerPicture(LivePicture):
 
     def __init__(
         self,
-        row: Float[Tensor, " n"],
+        row: Float[Tensor, ...],
         bits: int = 4,
         grid: str = "absmax",
         keep: float = 1.0,
@@ -67,17 +67,18 @@ class RulerPicture(LivePicture):
     ) -> None:
         if row.ndim != 1:
             raise ValueError(f"row has shape {tuple(row.shape)}; give one row, W[0]")
-        w = rtn.floats(row[None], "row")[0].cpu()
-        shown = w[first : first + count]
-        if not len(shown) or first < 0:
+        w = rtn.floats(row[None], "row")[0].float().cpu()
+        if not 0 <= first < len(w):
             raise ValueError(f"first is {first}; choose from 0 to {len(w) - 1}")
-        for name in GRIDS:  # every ruler that the reader can choose has a scale
-            for width in (BITS[0], BITS[-1]):
-                quantized(w, width, name, LEAST)
+        if count < 1:
+            raise ValueError(f"count is {count}; show at least one weight")
+        for name in GRIDS:  # each has a scale, from the longest ruler to the shortest
+            quantized(w, BITS[0], name)
+            quantized(w, BITS[-1], name, LEAST)
         super().__init__(
             row=w.tolist(),
             first=first,
-            count=len(shown),
+            count=min(count, len(w) - first),
             bits=bits,
             grid=grid,
             keep=keep,
@@ -101,11 +102,12 @@ class RulerPicture(LivePicture):
     def _valid(self, proposal: dict) -> object:
         name, value = proposal["trait"].name, proposal["value"]
         last = self.first + self.count - 1
+        weights = f"{self.first} to {last}"
         fits, choice = {
             "bits": (value in BITS, "2 to 8"),
             "grid": (value in GRIDS, ", ".join(GRIDS)),
             "keep": (name != "keep" or LEAST <= value <= 1, "0.3 to 1"),
-            "weight": (name != "weight" or self.first <= value <= last, "one in view"),
+            "weight": (name != "weight" or self.first <= value <= last, weights),
         }[name]
         if not fits:
             raise ValueError(f"{name} is {value!r}; choose {choice}")
@@ -122,6 +124,6 @@ def quantized(
     return rtn.quantize_with(row[None], scales, zeros, GRIDS[grid](bits), PER_CHANNEL)
 
 
-def ruler(row: Float[Tensor, " n"], bits: int = 4, **start: object) -> RulerPicture:
+def ruler(row: Float[Tensor, ...], bits: int = 4, **start: object) -> RulerPicture:
     """The live picture of one row; `start` takes what `RulerPicture` does."""
     return RulerPicture(row, bits, **start)

@@ -99,8 +99,8 @@ function render({ model, el }) {
     sheet.append(made);
     return made;
   };
-  const words = (text, y, look = {}) => part("text", { x: 0, y, class: "quiet", ...look },
-    text);
+  const words = (text, y, look = {}) =>
+    part("text", { x: 0, y, class: "quiet", ...look }, text);
   words(rest.length ? `${shown.length} weights, and in grey the rest of the row`
     : `${shown.length} weights`, 12);
   words("how many", STACKS + 5);
@@ -108,7 +108,8 @@ function render({ model, el }) {
   const numbers = part("g", { class: "numbers" });
   const band = part("rect", { fill: "var(--mq-band)" });
   const body = part("rect", {
-    y: RULER, height: THICK, rx: 4, fill: "var(--mq-wash)", stroke: "var(--mq-hairline)",
+    y: RULER, height: THICK, rx: 4,
+    fill: "var(--mq-wash)", stroke: "var(--mq-hairline)",
   });
   const funnel = part("path", { fill: "var(--mq-highlight)" });
   part("path", { class: "axis", stroke: "var(--mq-muted)" });
@@ -201,8 +202,9 @@ function render({ model, el }) {
     const marked = roundNumbers(low, high, width / 90);
     numbers.replaceChildren(...marked.map(([value, text]) =>
       svg("text", { x: x(value), y: LINE - 20, class: "quiet middle" }, text)));
-    set(axis, { d: line(SIDE - 8, LINE, width - SIDE + 8, LINE)
-      + marked.map(([value]) => line(x(value), LINE - 15, x(value), LINE - 10)).join("") });
+    const upright = marked.map(([value]) =>
+      line(x(value), LINE - 15, x(value), LINE - 10));
+    set(axis, { d: line(SIDE - 8, LINE, width - SIDE + 8, LINE) + upright.join("") });
     set(rug, { d: rest.map((w) => line(x(w), LINE - 5, x(w), LINE + 5)).join("") });
     const gap = ruler.scale * place;
     const [left, right] = edges(ruler, place);
@@ -217,7 +219,8 @@ function render({ model, el }) {
       const named = (code - ruler.zero) % stride === 0;
       d += line(at, RULER, at, RULER + (named ? 8 : 5));
       if (named) {
-        labels.push(svg("text", { x: at, y: RULER + 22, class: "middle" }, integer(code)));
+        labels.push(svg("text", { x: at, y: RULER + 22, class: "middle" },
+          integer(code)));
       }
     }
     set(marks, { d, "stroke-width": clamp(gap / 5, 0.4, 1.2) });
@@ -256,8 +259,10 @@ function render({ model, el }) {
     set(tooth, { d });
     const apart = half * scaleY > 9;
     halves.forEach((text, i) => {
-      set(text, { x: width, y: apart ? y(i ? -half : half) + (i ? 13 : -4) : y(half) - 5 });
-      text.textContent = apart ? (i ? "−½ step" : "+½ step") : (i ? "" : "±½ step");
+      const beside = i ? y(-half) + 13 : y(half) - 4;
+      set(text, { x: width, y: apart ? beside : y(half) - 5 });
+      text.textContent = ["+½ step", "−½ step"][i];
+      if (!apart) text.textContent = ["±½ step", ""][i];
     });
   }
 
@@ -279,9 +284,8 @@ function render({ model, el }) {
     const right = x(code === ruler.high ? Math.max(high, value + half) : value + half);
     const tick = x(value);
     const middle = (LINE + RULER) / 2;
-    set(funnel, { d: `M${left} ${LINE}C${left} ${middle} ${tick - 2} ${middle} ${tick - 2} `
-      + `${RULER}L${tick + 2} ${RULER}C${tick + 2} ${middle} ${right} ${middle} `
-      + `${right} ${LINE}Z` });
+    set(funnel, { d: `${thread(left, LINE, tick - 2, RULER)}L${tick + 2} ${RULER}`
+      + `C${tick + 2} ${middle} ${right} ${middle} ${right} ${LINE}Z` });
     each.forEach((artist, i) => {
       const { clipped } = now.rounded[i];
       const here = i === chosen;
@@ -373,7 +377,8 @@ function render({ model, el }) {
       + `${ticks} ticks, one every ${number(ruler.scale, 3)}; these ${n} weights use `
       + `${now.counts.size} of them. The largest error is ${number(worst, 3)}, `
       + `${inSteps(worst)}. ${sentence(count(clipped, "weight is", "weights are"))} `
-      + `clipped.${ties ? ` ${count(ties, "lies", "lie")} halfway between two ticks.` : ""}`;
+      + "clipped.";
+    if (ties) says.append(` ${count(ties, "lies", "lie")} halfway between two ticks.`);
     sheet.setAttribute("aria-label", `${n} weights of a row as dots on a number line, `
       + `from ${number(Math.min(...shown), 3)} to ${number(Math.max(...shown), 3)}. `
       + "A thread joins each to the nearest tick of the ruler below it. Dots under the "
@@ -394,12 +399,15 @@ function render({ model, el }) {
   }
 
   // --- what the reader does on the sheet ---
-  grips.forEach((grip, i) => draggable(grip, sheet, () => x(ends(now.ruler)[i]), (at) => {
-    const whole = ends(fitRuler(row, model.get("grid"), model.get("bits")))[i];
-    const value = low + (at - SIDE) / (x(high) - x(low)) * (high - low);
-    keep.input.focus({ preventScroll: true });
-    model.set("keep", Math.round(100 * clamp(value / whole, LEAST, 1)) / 100);
-  }));
+  grips.forEach((grip, i) => {
+    const where = () => x(ends(now.ruler)[i]);
+    draggable(grip, sheet, where, (at) => {
+      const whole = ends(fitRuler(row, model.get("grid"), model.get("bits")))[i];
+      const value = low + (at - SIDE) / (x(high) - x(low)) * (high - low);
+      keep.input.focus({ preventScroll: true });
+      model.set("keep", Math.round(100 * clamp(value / whole, LEAST, 1)) / 100);
+    });
+  });
   const nearest = (event) => {
     const at = drawnX(sheet, event);
     const away = shown.map((w) => Math.abs(x(w) - at));
