@@ -99,7 +99,7 @@ EDGES = {
 def rows(W):
     """Real rows, rows with many ties, and the edges of what there is."""
     halves = (W[:8] * 64).round() / 64  # many weights halfway between two ticks
-    return [*W[::13], *halves, *EDGES.values()]
+    return [*W[::16], *halves[::2], *EDGES.values()]
 
 
 CODES = """([row, settings]) => settings.map(([name, bits, keep]) => {
@@ -124,7 +124,7 @@ def test_the_browser_rounds_as_the_package_does_code_by_code(opened, W):
             assert made["codes"] == ours.codes[0].tolist(), where
             assert made["values"] == ours.dequantize()[0].tolist(), where
             compared += len(row)
-    assert compared > 250_000
+    assert compared > 200_000
 
 
 def test_a_ruler_is_moved_by_keyboard_alone(opened, W):
