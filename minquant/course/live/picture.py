@@ -23,6 +23,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
@@ -64,6 +65,12 @@ class LivePicture(anywidget.AnyWidget):
             cls._esm = module(cls.script)
             cls._css = (HERE / "base.css").read_text(encoding="utf-8")
         super().__init_subclass__(**options)
+
+    def add_traits(self, **traits: object) -> None:
+        """As every widget does; ipywidgets 7 asks traitlets in a way that it warns of."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Deprecated in traitlets 4.1")
+            super().add_traits(**traits)
 
     def _repr_mimebundle_(self, **options: object) -> dict[str, object]:
         """With a kernel the widget; without one the words, until there is a photo."""
