@@ -14,6 +14,8 @@ import minquant as mq
 from minquant.course.drawing.numbers import number
 from minquant.course.rounding import live_ruler
 from minquant.course.rounding.live_ruler import RulerPicture
+from minquant.course.rulers.figure_pareto import Cost, frontier
+from minquant.course.rulers.live_groups import GroupsPicture
 
 pytestmark = pytest.mark.browser
 
@@ -79,6 +81,12 @@ def test_fp16_is_rounded_as_torch_rounds_it(opened):
     theirs = tab.tab.evaluate("x => x.map(v => picture.fp16(v))", x.tolist())
     assert theirs == x.half().float().tolist()
     assert tab.tab.evaluate("String(picture.fp16(65520))") == "Infinity"
+
+
+PICTURES = {
+    "ruler": lambda W: RulerPicture(W[0], 8),
+    "groups": lambda W: GroupsPicture(W, cut=3),
+}
 
 
 # --- lesson 02: the ruler ---
@@ -213,8 +221,9 @@ def test_a_weight_is_looked_at_by_pointer(opened, W):
 
 @pytest.mark.parametrize("width", [390, 924])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_ruler_fits_its_page(opened, W, width, scheme):
-    tab = opened(RulerPicture(W[0], 8), width=width, color_scheme=scheme)
+@pytest.mark.parametrize("name", ["ruler", "groups"])
+def test_a_picture_fits_its_page(opened, W, name, width, scheme):
+    tab = opened(PICTURES[name](W), width=width, color_scheme=scheme)
     assert tab.tab.evaluate("document.documentElement.scrollWidth") <= width
     texts = tab.tab.locator("svg text").all()
     for box in (text.bounding_box() for text in texts if text.text_content()):
@@ -234,3 +243,56 @@ def test_it_moves_smoothly_and_only_for_readers_who_want_that(opened, W):
                 await new Promise(requestAnimationFrame); seen.add({first}) }}
             return seen.size }}""")
         assert (seen <= 2) == (least == 1), (motion, seen)
+
+
+# --- lesson 03: groups ---
+
+
+def test_the_browser_finds_the_frontier_that_python_finds(opened, W):
+    tab = opened(GroupsPicture(W))
+    generator = torch.Generator().manual_seed(0)
+    for n in (1, 5, 40):
+        drawn = torch.randint(1, 9, (n, 2), generator=generator)  # with equal numbers
+        costs = [Cost(2, str(i), *two) for i, two in enumerate(drawn.tolist())]
+        theirs = tab.call("frontier", [cost._asdict() for cost in costs])
+        assert [cost["ruler"] for cost in theirs] == [c.ruler for c in frontier(costs)]
+
+
+def test_groups_are_moved_by_keyboard_and_say_what_the_package_measures(opened, W):
+    tab = opened(GroupsPicture(W))
+    assert tab.tab_through() == ["bits of a code", "one ruler for"]
+    tab.press("one ruler for", "ArrowRight", times=2)
+    tab.press("bits of a code", "ArrowRight")
+    made = mq.quantize_rtn(W, mq.zero_point(4), mq.per_group(64))
+    rmse = (made.dequantize() - W).double().square().mean().sqrt()
+    assert tab.says() == (
+        "4 bits with one ruler for 64 weights: truly "
+        f"{made.bits_per_weight:.2f} bits per weight, error {number(rmse, digits=3)}. "
+        "Nothing here that takes as few bits errs less."
+    )
+    tab.press("one ruler for", "End")
+    assert "Beaten: 5 bits with one ruler for a row takes" in tab.says()
+    tab.tab.locator("circle[style]").first.click()
+    tab.settle()
+    assert (tab.get("bits"), tab.get("cut")) == (2, 0)
+
+
+@pytest.mark.parametrize("shape", [(1, 16), (3, 48), (200, 130), (2, 1)])
+def test_groups_of_any_matrix_are_drawn(opened, shape):
+    tab = opened(GroupsPicture(torch.randn(shape)))
+    for cut in range(len(tab.get("cuts"))):
+        tab.put(cut=cut, bits=2 + cut)
+        assert "NaN" not in tab.tab.locator(".mq-live").inner_html()
+
+
+def test_the_colour_of_a_ruler_is_its_length(opened, W):
+    tab = opened(GroupsPicture(W, cut=2))
+    row = int(W.abs().amax(dim=1).argmax())
+    first = max(0, min(row - 8, len(W) - 16))
+    made = mq.quantize_rtn(W, mq.zero_point(8), mq.per_group(64), scale_dtype=W.dtype)
+    whole = mq.quantize_rtn(W, mq.zero_point(8), mq.PER_TENSOR, scale_dtype=W.dtype)
+    lengths = (made.scales / whole.scales)[first : first + 16]
+    shown = tab.tab.evaluate("""() => [...document.querySelectorAll('.mq-tile')]
+        .map(tile => Number(getComputedStyle(tile).fillOpacity))""")
+    shown = torch.tensor(shown).reshape(16, 8)[:, ::4]
+    torch.testing.assert_close(shown, lengths, atol=1e-3, rtol=1e-3)

@@ -67,7 +67,7 @@ class LivePicture(anywidget.AnyWidget):
         super().__init_subclass__(**options)
 
     def add_traits(self, **traits: object) -> None:
-        """As every widget does; ipywidgets 7 asks traitlets in a way that it warns of."""
+        """As every widget does. ipywidgets 7 calls what traitlets warns of."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Deprecated in traitlets 4.1")
             super().add_traits(**traits)
