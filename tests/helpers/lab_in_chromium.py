@@ -17,7 +17,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import shutil
 import socket
 import subprocess
 import sys
@@ -29,13 +28,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import nbformat
+from photograph import CHROMIUM, CHROMIUM_ARGS
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-CHROMIUM_ARGS = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update"),
-    "--disable-sync",
-]
 # ipywidgets 8 (noUiSlider) and 7 (jQuery UI)
 SLIDERS = ".widget-slider [role=slider], .widget-slider .ui-slider-handle"
 PICTURES = ".minquant-picture img"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,9 +13,11 @@ from helpers.colab_pins import ROOT
 
 from benchmarks import import_time
 
-HEAVY = {"triton", "transformers", "huggingface_hub", "ipywidgets", "IPython"}
+HEAVY = {"triton", "transformers", "huggingface_hub", "ipywidgets", "anywidget"}
+HEAVY |= {"IPython"}
 FILES = sorted((ROOT / "minquant").rglob("*.py"))
 OWNERS = ("minquant.kernels.triton_kernels", "minquant.course.live")
+LIVE = re.compile(r"\.(widget|live)_")  # names of modules that show controls
 MODULES = [
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     for path in FILES
@@ -37,7 +40,7 @@ def test_the_package_alone_brings_nothing_heavy():
 
 def test_no_module_brings_what_only_its_owner_needs():
     """`load` imports transformers when it is called, not before."""
-    light = [n for n in MODULES if not n.startswith(OWNERS) and ".widget_" not in n]
+    light = [n for n in MODULES if not (n.startswith(OWNERS) or LIVE.search(n))]
     assert len(light) > 100
     assert brings(*light) <= brings("torch")
 
@@ -85,6 +88,13 @@ def test_an_installed_copy_has_every_module(wheel):
     assert [p.relative_to(wheel) for p in installed] == [
         path.relative_to(ROOT) for path in FILES
     ]
+
+
+def test_an_installed_copy_has_what_the_live_pictures_are_made_of(wheel):
+    made = [p for end in ("js", "css") for p in (ROOT / "minquant").rglob(f"*.{end}")]
+    assert len(made) > 2
+    for path in made:
+        assert (wheel / path.relative_to(ROOT)).read_bytes() == path.read_bytes()
 
 
 def test_an_installed_copy_has_the_model_and_finds_it(wheel):

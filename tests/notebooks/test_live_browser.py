@@ -1,0 +1,298 @@
+"""Live pictures in a real browser: what they compute, and how they are used."""
+
+import contextlib
+import itertools
+import os
+import re
+
+import pytest
+import torch
+from helpers import lab_in_chromium
+from helpers.live_tab import live_tabs
+
+import minquant as mq
+from minquant.course.drawing.numbers import number
+from minquant.course.rounding import live_ruler
+from minquant.course.rounding.live_ruler import RulerPicture
+from minquant.course.rulers.figure_pareto import Cost, frontier
+from minquant.course.rulers.live_groups import GroupsPicture
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def tabs(tmp_path_factory):
+    if lab_in_chromium.CHROMIUM is None:
+        reason = "chromium is missing: apt-get install chromium"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with live_tabs(tmp_path_factory.mktemp("pages")) as open_picture:
+        yield open_picture
+
+
+@pytest.fixture(scope="module")
+def W():
+    model, _ = mq.load()
+    return mq.weight_of(list(mq.linear_layers(model).values())[4]).float()
+
+
+@pytest.fixture
+def opened(tabs):
+    """Open a picture; at the end nothing was asked of the network, nothing failed."""
+    with contextlib.ExitStack() as stack:
+
+        def open_picture(*args, **options):
+            tab = tabs(*args, **options)
+            stack.callback(tab.tab.close)
+            stack.callback(_is_well, tab)
+            return tab
+
+        yield open_picture
+
+
+def _is_well(tab):
+    assert tab.complaints == []
+    assert tab.strangers == []
+
+
+# --- what every picture shares ---
+
+
+def test_numbers_are_written_as_python_writes_them(opened):
+    tab = opened(RulerPicture(torch.tensor([-1.0, 0.5])))
+    generator = torch.Generator().manual_seed(0)
+    size = 10 ** (torch.rand(300, generator=generator) * 16 - 8)
+    values = (torch.randn(300, generator=generator) * size).tolist()
+    values += [0.0, 1e-4, 99999.5, 9.9995, 0.00099996, 1e5, -1e-5, 123456.0]
+    for digits, sign in ((5, False), (3, True), (2, False)):
+        ours = [number(x, digits=digits, sign=sign) for x in values]
+        theirs = [tab.call("number", x, digits, sign) for x in values]
+        assert theirs == ours
+
+
+def test_fp16_is_rounded_as_torch_rounds_it(opened):
+    tab = opened(RulerPicture(torch.tensor([-1.0, 0.5])))
+    halves = torch.arange(2**15).to(torch.int16).view(torch.float16).float()
+    halves = halves[halves.isfinite()]
+    middles = (halves[1:] + halves[:-1]) / 2  # every tie
+    x = torch.cat([halves, middles, middles.nextafter(torch.tensor(0.0))])
+    x = torch.cat([x, middles.nextafter(torch.tensor(9e9)), torch.tensor([65519.0])])
+    theirs = tab.tab.evaluate("x => x.map(v => picture.fp16(v))", x.tolist())
+    assert theirs == x.half().float().tolist()
+    assert tab.tab.evaluate("String(picture.fp16(65520))") == "Infinity"
+
+
+PICTURES = {
+    "ruler": lambda W: RulerPicture(W[0], 8),
+    "groups": lambda W: GroupsPicture(W, cut=3),
+}
+
+
+# --- lesson 02: the ruler ---
+
+EDGES = {
+    "zeros": torch.zeros(8),
+    "one weight": torch.tensor([0.3]),
+    "below 0": -torch.linspace(0.1, 2, 9),
+    "above 0": torch.linspace(0.1, 2, 9),
+    "ties": torch.tensor([-7.0, 0.5, 1.5, 2.5, -0.5, -3.5, 4.5, 0.0, -6.5, 6.5]),
+    "a scale that is no normal fp16": torch.linspace(-3e-4, 1e-3, 11),
+    "a scale near the largest fp16": torch.linspace(-6e4, 5e4, 12),
+    "an outlier": torch.tensor([0.01, -0.02, 0.03, 9.0]),
+    "-0 and the smallest float32": torch.tensor([-0.0, 1e-45, -1e-45, 0.25, -1e-38]),
+}
+
+
+def rows(W):
+    """Real rows, rows with many ties, and the edges of what there is."""
+    halves = (W[:8] * 64).round() / 64  # many weights halfway between two ticks
+    return [*W[::16], *halves[::2], *EDGES.values()]
+
+
+CODES = """([row, settings]) => settings.map(([name, bits, keep]) => {
+    const ruler = picture.fitRuler(row, name, bits, keep);
+    return { scale: ruler.scale, zero: ruler.zero,
+        codes: row.map(w => picture.quantize(w, ruler).code),
+        values: row.map(w => picture.quantize(w, ruler).value) } })"""
+
+
+def test_the_browser_rounds_as_the_package_does_code_by_code(opened, W):
+    tab = opened(RulerPicture(W[0]))
+    keeps = 1.0, 0.99, 0.87, 0.71, 0.57, 0.45, 0.31, 0.3
+    settings = list(itertools.product(live_ruler.GRIDS, live_ruler.BITS, keeps))
+    compared = 0
+    for row in rows(W):
+        theirs = tab.tab.evaluate(CODES, [row.tolist(), settings])
+        for (grid, bits, keep), made in zip(settings, theirs, strict=True):
+            ours = live_ruler.quantized(row, bits, grid, keep)
+            where = f"{grid}, {bits} bits, keep {keep}: {row[:4].tolist()} …"
+            assert made["scale"] == ours.scales.item(), where
+            assert made["zero"] == (0 if ours.zeros is None else ours.zeros), where
+            assert made["codes"] == ours.codes[0].tolist(), where
+            assert made["values"] == ours.dequantize()[0].tolist(), where
+            compared += len(row)
+    assert compared > 200_000
+
+
+def test_a_ruler_is_moved_by_keyboard_alone(opened, W):
+    tab = opened(RulerPicture(W[0]))
+    assert tab.tab_through() == [
+        *("bits", "ruler", "ruler’s reach"),
+        *("weight", "previous weight", "next weight"),
+    ]
+    assert "15 ticks" in tab.says()
+    tab.press("bits", "ArrowLeft")
+    assert (tab.get("bits"), "7 ticks" in tab.says()) == (3, True)
+    tab.press("ruler", "ArrowDown", times=2)
+    assert (tab.get("grid"), "8 ticks" in tab.says()) == ("zero_point", True)
+    assert "No weight is clipped" in tab.says()
+    tab.press("ruler’s reach", "ArrowLeft", times=40)
+    assert tab.get("keep") == 0.6
+    assert re.search(r"[1-9]\d* weights are clipped", tab.says())
+    tab.press("weight", "Home")
+    assert tab.get("weight") == 0
+    tab.press("next weight", "Enter", times=3)
+    tab.press("previous weight", "Enter")
+    assert tab.get("weight") == 2
+    assert tab.tab.get_by_text("w[2]").count() == 2
+
+
+def test_what_a_ruler_says_is_what_the_package_gives(opened, W):
+    for grid, bits, keep in (("absmax", 4, 1.0), ("zero_point", 3, 0.7)):
+        made = live_ruler.quantized(W[0], bits, grid, keep)
+        error = (made.dequantize()[0] - W[0])[:32]
+        steps = (error.abs() / made.scales.item())[:32]
+        n_clipped = int((steps > 0.501).sum())
+        tab = opened(RulerPicture(W[0], bits, grid, keep))
+        used = len(made.codes[0, :32].unique())
+        assert f"these 32 weights use {used} of them" in tab.says()
+        assert f"error is {number(error.abs().max(), digits=3)}," in tab.says()
+        row = tab.tab.locator("tr.chosen").inner_text()
+        mse = error.double().square().mean()
+        assert row.split("\t")[-2:] == [number(mse, digits=3), str(n_clipped)]
+
+
+def test_ties_are_told(opened):
+    tab = opened(RulerPicture(EDGES["ties"]))
+    assert "8 lie halfway between two ticks" in tab.says()
+
+
+@pytest.mark.parametrize("edge", EDGES)
+def test_any_row_is_drawn(opened, edge):
+    tab = opened(RulerPicture(EDGES[edge]))
+    for grid, bits in itertools.product(live_ruler.GRIDS, (2, 8)):
+        tab.put(grid=grid, bits=bits, keep=0.3)
+        drawing = tab.tab.locator(".mq-live").inner_html()
+        assert "NaN" not in drawing and "Infinity" not in drawing
+
+
+def test_the_end_of_a_ruler_is_dragged(opened, W):
+    tab = opened(RulerPicture(W[0]))
+    box = tab.tab.locator(".grip").last.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    tab.tab.mouse.move(x, y)
+    tab.tab.mouse.down()
+    tab.tab.mouse.move(x - 1, y)
+    assert tab.get("keep") > 0.98, "it jumps when it is taken"
+    tab.tab.mouse.move(x - 150, y, steps=10)
+    tab.tab.mouse.up()
+    tab.settle()
+    assert 0.4 < tab.get("keep") < 0.7
+    assert "weights are clipped" in tab.says()
+    moved = tab.tab.locator(".grip").last.bounding_box()
+    assert abs(moved["x"] - (box["x"] - 150)) < 8, "it does not stay under the pointer"
+
+
+def test_a_weight_is_looked_at_by_pointer(opened, W):
+    tab = opened(RulerPicture(W[0], weight=0))
+    dot = tab.tab.locator("circle[cy='52']").nth(20).bounding_box()
+    place = dot["x"] + dot["width"] / 2, dot["y"] + dot["height"] / 2
+    tab.tab.mouse.move(*place)
+    tab.settle()
+    assert tab.tab.get_by_text("weight w[20]").count() == 1
+    assert tab.get("weight") == 0
+    tab.tab.mouse.move(5, 5)
+    tab.settle()
+    assert tab.tab.get_by_text("weight w[0]").count() == 1
+    tab.tab.mouse.click(*place)
+    assert tab.get("weight") == 20
+
+
+@pytest.mark.parametrize("width", [390, 924])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["ruler", "groups"])
+def test_a_picture_fits_its_page(opened, W, name, width, scheme):
+    tab = opened(PICTURES[name](W), width=width, color_scheme=scheme)
+    assert tab.tab.evaluate("document.documentElement.scrollWidth") <= width
+    texts = tab.tab.locator("svg text").all()
+    for box in (text.bounding_box() for text in texts if text.text_content()):
+        assert box["x"] >= 0 and box["x"] + box["width"] <= width
+    ink = tab.tab.evaluate("getComputedStyle(document.querySelector('.mq-live')).color")
+    assert ink == {"light": "rgb(31, 41, 51)", "dark": "rgb(230, 235, 240)"}[scheme]
+
+
+def test_it_moves_smoothly_and_only_for_readers_who_want_that(opened, W):
+    first = "document.querySelectorAll('circle')[0].getAttribute('cx')"
+    for motion, least in (("reduce", 1), ("no-preference", 5)):
+        tab = opened(RulerPicture(W[0]), reduced_motion=motion)
+        seen = tab.tab.evaluate(f"""async () => {{
+            const seen = new Set(), start = performance.now();
+            model.set('bits', 2);
+            while (performance.now() - start < 600) {{
+                await new Promise(requestAnimationFrame); seen.add({first}) }}
+            return seen.size }}""")
+        assert (seen <= 2) == (least == 1), (motion, seen)
+
+
+# --- lesson 03: groups ---
+
+
+def test_the_browser_finds_the_frontier_that_python_finds(opened, W):
+    tab = opened(GroupsPicture(W))
+    generator = torch.Generator().manual_seed(0)
+    for n in (1, 5, 40):
+        drawn = torch.randint(1, 9, (n, 2), generator=generator)  # with equal numbers
+        costs = [Cost(2, str(i), *two) for i, two in enumerate(drawn.tolist())]
+        theirs = tab.call("frontier", [cost._asdict() for cost in costs])
+        assert [cost["ruler"] for cost in theirs] == [c.ruler for c in frontier(costs)]
+
+
+def test_groups_are_moved_by_keyboard_and_say_what_the_package_measures(opened, W):
+    tab = opened(GroupsPicture(W))
+    assert tab.tab_through() == ["bits of a code", "one ruler for"]
+    tab.press("one ruler for", "ArrowRight", times=2)
+    tab.press("bits of a code", "ArrowRight")
+    made = mq.quantize_rtn(W, mq.zero_point(4), mq.per_group(64))
+    rmse = (made.dequantize() - W).double().square().mean().sqrt()
+    assert tab.says() == (
+        "4 bits with one ruler for 64 weights: truly "
+        f"{made.bits_per_weight:.2f} bits per weight, error {number(rmse, digits=3)}. "
+        "Nothing here that takes as few bits errs less."
+    )
+    tab.press("one ruler for", "End")
+    assert "Beaten: 5 bits with one ruler for a row takes" in tab.says()
+    tab.tab.locator("circle[style]").first.click()
+    tab.settle()
+    assert (tab.get("bits"), tab.get("cut")) == (2, 0)
+
+
+@pytest.mark.parametrize("shape", [(1, 16), (3, 48), (200, 130), (2, 1)])
+def test_groups_of_any_matrix_are_drawn(opened, shape):
+    tab = opened(GroupsPicture(torch.randn(shape)))
+    for cut in range(len(tab.get("cuts"))):
+        tab.put(cut=cut, bits=2 + cut)
+        assert "NaN" not in tab.tab.locator(".mq-live").inner_html()
+
+
+def test_the_colour_of_a_ruler_is_its_length(opened, W):
+    tab = opened(GroupsPicture(W, cut=2))
+    row = int(W.abs().amax(dim=1).argmax())
+    first = max(0, min(row - 8, len(W) - 16))
+    made = mq.quantize_rtn(W, mq.zero_point(8), mq.per_group(64), scale_dtype=W.dtype)
+    whole = mq.quantize_rtn(W, mq.zero_point(8), mq.PER_TENSOR, scale_dtype=W.dtype)
+    lengths = (made.scales / whole.scales)[first : first + 16]
+    shown = tab.tab.evaluate("""() => [...document.querySelectorAll('.mq-tile')]
+        .map(tile => Number(getComputedStyle(tile).fillOpacity))""")
+    shown = torch.tensor(shown).reshape(16, 8)[:, ::4]
+    torch.testing.assert_close(shown, lengths, atol=1e-3, rtol=1e-3)
