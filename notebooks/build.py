@@ -42,6 +42,7 @@ from pathlib import Path
 
 import anatomy
 import nbformat
+import photograph
 from anatomy import lessons, setup_cell
 from IPython.core.inputtransformer2 import TransformerManager
 from nbclient import NotebookClient
@@ -52,6 +53,7 @@ ROOT = HERE.parent
 PACKAGE = ROOT / "minquant"
 MODEL = ROOT / "data" / "almanac"
 PUBLIC_NAMES = re.compile(r"^NAMES = \{.*?^\}", re.MULTILINE | re.DOTALL)
+BROWSER_FILE = re.compile(r'"(\w+\.(?:js|css))"')  # named by a module beside it
 LOADER = "models.load"  # the module that opens it
 REGISTRY = "course.checks"  # finds the exercises of all lessons while it runs
 OFFLINE = {
@@ -199,10 +201,17 @@ def code_in(modules: Iterable[str]) -> list[str]:
     """The code of each module.
 
     The list of public names is left out: what counts is the module that a name leads
-    to, which is among these. So a new name makes no lesson stale.
+    to, which is among these. So a new name makes no lesson stale. A file that the
+    browser runs, "ruler.js", belongs to the module beside it that names it.
     """
-    sources = [file_of(name).read_text(encoding="utf-8") for name in modules]
-    return [code_of(PUBLIC_NAMES.sub("", text)) for text in sources]
+    sources = []
+    for name in modules:
+        file = file_of(name)
+        text = PUBLIC_NAMES.sub("", file.read_text(encoding="utf-8"))
+        sources.append(code_of(text))
+        beside = map(file.with_name, sorted(set(BROWSER_FILE.findall(text))))
+        sources += [path.read_text(encoding="utf-8") for path in beside]
+    return sources
 
 
 def model_files() -> list[Path]:
@@ -347,11 +356,14 @@ def run(paths: list[Path]) -> bool:
     well = True
     for path in paths:
         nb = nbformat.read(path, as_version=4)
+        before = nbformat.from_dict(nb)
         start = time.perf_counter()
         execute(nb)
         print(f"{path.name:40} {time.perf_counter() - start:6.1f} s", flush=True)
         found = list(trouble(nb))
         print("".join(f"    {line}\n" for line in found), end="")
+        if not found:
+            photograph.add_photographs(nb, before)
         nb = calm(nb, path.stem)
         anatomy.dress(nb, path)
         if not found:

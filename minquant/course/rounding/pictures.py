@@ -24,6 +24,7 @@ from minquant.course.drawing.numbers import number
 from minquant.course.drawing.ruling import Ruling
 from minquant.course.drawing.table import Table
 from minquant.course.rounding import figure_ruler
+from minquant.course.rounding.live_ruler import RulerPicture
 from minquant.measure.evaluate import Perplexity, compare
 from minquant.methods.rtn import quantize_rtn
 from minquant.models.linear_layers import linear_layers, weight_of
@@ -155,14 +156,7 @@ def added_loss(
     return fig
 
 
-def live_ruler(W: Float[Tensor, "out in"], row: int) -> object:
-    """The ruler that moves, on one row of W."""
-    from minquant.course.rounding.widget_rounding import rounding
-
-    return rounding(
-        W,
-        controls=("bits", "grid", "clip", "keep", "row", "weight"),
-        kinds=("absmax", "symmetric, full", "zero-point"),
-        row=row,
-        weight=99,
-    )
+def live_ruler(W: Float[Tensor, "out in"], row: int, around: int = 0) -> RulerPicture:
+    """The ruler that moves, under 32 weights of a row of W."""
+    first = around // SHOWN * SHOWN
+    return RulerPicture(W[row], first=first, count=SHOWN, weight=around)

@@ -17,9 +17,11 @@ from torch import Tensor, nn
 
 from minquant.course.drawing.figures import Picture
 from minquant.course.drawing.ruling import Ruling
+from minquant.course.rounding.live_ruler import RulerPicture
 from minquant.course.rulers.figure_clipping import ClipCurve, clip_curve
 from minquant.course.rulers.figure_histogram import weights_over_rulers
 from minquant.course.rulers.figure_pareto import Cost, error_against_bits
+from minquant.course.rulers.live_groups import GroupsPicture
 from minquant.measure.intervals import Difference
 from minquant.methods.rtn import quantize_rtn
 from minquant.models.linear_layers import Size, linear_layers, weight_of
@@ -28,6 +30,7 @@ from minquant.numerics.groups import Granularity
 from minquant.numerics.tensor import QuantizedTensor
 
 Costs = dict[tuple[int, str], Cost]  # by bits of a code and name of the ruler
+SHOWN = 32  # weights of a row
 LEAST = 1e-4  # nats: a logarithmic axis has no 0
 
 
@@ -111,9 +114,14 @@ def best_clip(W: Float[Tensor, "out in"], grid: Grid) -> tuple[float, float]:
     return curve.best, float(curve.total.min() / curve.total[-1])
 
 
-def live_rulers(W: Float[Tensor, "out in"], row: int) -> object:
-    """The rulers that move, on one row of W."""
-    from minquant.course.rounding.widget_rounding import rounding
+def live_groups(model: nn.Module, W: Float[Tensor, "out in"]) -> GroupsPicture:
+    """W cut into groups; error against true bits, over all matrices of the model."""
+    matrices = [weight_of(layer) for layer in linear_layers(model).values()]
+    return GroupsPicture(W, matrices)
 
-    weight = int(W[row].abs().argmax())
-    return rounding(W, bits=3, grid="zero-point", row=row, weight=weight)
+
+def live_clipping(W: Float[Tensor, "out in"], row: int) -> RulerPicture:
+    """A row of W on one ruler whose end moves."""
+    largest = int(W[row].abs().argmax())
+    first = largest // SHOWN * SHOWN
+    return RulerPicture(W[row], 3, first=first, count=SHOWN, weight=largest)
