@@ -322,6 +322,17 @@ def test_a_new_public_name_makes_no_lesson_stale_and_another_module_does(house):
     assert build.stale(nb) == ["package"]
 
 
+def test_what_the_browser_runs_belongs_to_the_module_that_names_it(house):
+    nb = notebook("from minquant import bits")
+    script = house / "minquant/dots.js"
+    script.write_text("draw()")
+    (house / "minquant/bits.py").write_text('SCRIPT = "dots.js"\n')
+    nb.metadata["minquant"] = build.stamp(nb)
+    assert build.stale(nb) == []
+    script.write_text("draw(2)")
+    assert build.stale(nb) == ["package"]
+
+
 @pytest.mark.parametrize("path", anatomy.lessons(), ids=lambda path: path.stem)
 def test_every_lesson_depends_on_the_package_and_on_the_model(path, monkeypatch):
     nb = nbformat.read(path, as_version=4)
