@@ -42,6 +42,10 @@ weights count a little more.
 Rounding of the types without a K follows llama.cpp's arithmetic operation by operation,
 so the bytes are the same. Here and there it differs from the rest of the package: codes
 are computed against d before it is stored in fp16, and ties go away from 0.
+
+There is one exception, in all types: llama.cpp lets a d below 2^-25 become 0, and loses
+weights up to 127 · 2^-25. Here every d is 0 or at least 2^-24, the smallest that fp16
+holds, so weights that are almost 0 err by half of that.
 """
 
 from collections.abc import Callable
@@ -160,9 +164,10 @@ def _importance_of(
         )
     if (importance < 0).any():
         raise ValueError("importance holds negative numbers; give H.diagonal()")
-    spread = importance.detach().float().expand(rows, width).reshape(x.shape)
-    # a column that calibration never saw is not worth nothing
-    return spread + 1e-6 * spread.mean() + 1e-30
+    mean = importance.double().mean()
+    # only proportions matter, and a column that calibration never saw is worth a little
+    shares = importance.detach() / mean + 1e-6 if mean > 0 else torch.ones(width)
+    return shares.to(x).expand(rows, width).reshape(x.shape)
 
 
 # --- bytes ---
@@ -172,7 +177,8 @@ def _fp16(numbers: Float[Tensor, "n k"]) -> UInt8[Tensor, "n 2*k"]:
     stored = numbers.half()
     if stored.isinf().any():
         raise ValueError(
-            f"W needs a scale of {numbers.abs().max():.3g}, which fp16 does not hold"
+            f"W needs {numbers.abs().max():.3g} in fp16, which ends at 65504; make W "
+            "smaller, or take BF16"
         )
     return stored.contiguous().view(torch.uint8)
 
@@ -194,6 +200,11 @@ def _read_nibbles(data: Bytes) -> UInt8[Tensor, "n pairs"]:
 # --- types that are rounded to nearest ---
 
 
+def _lifted(d: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
+    """d, but where it is smaller than all numbers of fp16, the smallest: 2^-24."""
+    return torch.where(d == 0, d, d.abs().clamp(min=2.0**-24).copysign(d))
+
+
 def _inverse(d: Float[Tensor, "n 1"]) -> Float[Tensor, "n 1"]:
     return torch.where(d == 0, 0.0, 1 / d)
 
@@ -203,25 +214,25 @@ def _signed_extreme(x: Blocks) -> Float[Tensor, "n 1"]:
 
 
 def _q8_0(x: Blocks) -> Bytes:
-    d = x.abs().amax(1, keepdim=True) / 127
+    d = _lifted(x.abs().amax(1, keepdim=True) / 127)
     scaled = x * _inverse(d)
     codes = scaled.sign() * (scaled.abs() + 0.5).floor()  # ties away from 0
     return codes_as_q8_0(codes, d)
 
 
 def _q4_0(x: Blocks) -> Bytes:
-    d = _signed_extreme(x) / -8
+    d = _lifted(_signed_extreme(x) / -8)
     return codes_as_q4_0((x * _inverse(d) + 8.5).trunc().clamp(0, 15) - 8, d)
 
 
 def _q4_1(x: Blocks) -> Bytes:
     low, high = x.amin(1, keepdim=True), x.amax(1, keepdim=True)
-    d = (high - low) / 15
+    d = _lifted((high - low) / 15)
     return codes_as_q4_1(((x - low) * _inverse(d) + 0.5).trunc().clamp(0, 15), d, low)
 
 
 def _q5_0(x: Blocks) -> Bytes:
-    d = _signed_extreme(x) / -16
+    d = _lifted(_signed_extreme(x) / -16)
     return codes_as_q5_0((x * _inverse(d) + 16.5).trunc().clamp(0, 31) - 16, d)
 
 
@@ -269,7 +280,7 @@ _ROUNDED: dict[str, Callable[[Blocks], Bytes]] = {
 
 def _q4_k(x: Float[Tensor, "n 256"], importance: Float[Tensor, "n 256"]) -> Bytes:
     groups, weight = x.view(-1, 8, 32), importance.view(-1, 8, 32)
-    scale, minimum = _scale_and_minimum(groups, weight, top=15)
+    scale, minimum = map(_lifted, _scale_and_minimum(groups, weight, top=15))
     # an error in a scale is multiplied by the codes, one in a minimum counts once
     step = scale[:, :, None]
     codes = torch.where(step > 0, (groups + minimum[:, :, None]) / step, 0.0)
@@ -323,15 +334,16 @@ def _six_bits(
     Tried: largest number / top for tops around 63, each with the best d for its s.
     """
     largest = numbers.amax(1, keepdim=True)
-    best_d = largest / 63
+    best_d = _lifted(largest / 63)
     best_s = (numbers * _inverse(best_d)).round()
     least = torch.full_like(best_d, torch.inf)
     for top in [50 + i / 4 for i in range(56)]:
-        s = (numbers * _inverse(largest / top)).round().clamp(0, 63)
+        s = (numbers * _inverse(_lifted(largest / top))).round().clamp(0, 63)
         square = (weight * s * s).sum(1, keepdim=True)
         d = torch.where(
             square > 0, (weight * s * numbers).sum(1, keepdim=True) / square, 0
         )
+        d = _lifted(d).half().float()  # as it is stored
         error = (weight * (d * s - numbers).square()).sum(1, keepdim=True)
         best_s = torch.where(error < least, s, best_s)
         best_d = torch.where(error < least, d, best_d)
@@ -370,8 +382,11 @@ def _read_sixes(
 
 def _q6_k(x: Float[Tensor, "n 256"], importance: Float[Tensor, "n 256"]) -> Bytes:
     groups, weight = x.view(-1, 16, 16), importance.view(-1, 16, 16)
-    scale = _signed_scale(groups, weight, half=32)  # (n, 16)
+    scale = _lifted(_signed_scale(groups, weight, half=32))  # (n, 16)
     d = _signed_extreme(scale) / -128
+    # fp16's numbers below 2^-14 are 2^-24 apart: take the next above, so no s is cut
+    up = (d * 2.0**24).abs().ceil().copysign(d) / 2.0**24
+    d = torch.where(d.abs() < 2.0**-14, up, d)
     s = (scale * _inverse(d)).round().clamp(-128, 127)
     d = _fp16(d)
     step = (_read_fp16(d) * s)[:, :, None]

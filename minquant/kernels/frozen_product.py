@@ -23,6 +23,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from minquant.numerics.ruler import work_dtype
+
 # which rows of W_hat, and their values
 Parts: TypeAlias = Iterator[tuple[slice, Float[Tensor, "rows in"]]]
 
@@ -42,20 +44,20 @@ def row_slices(shape: tuple[int, int], weights: int) -> Iterator[slice]:
         yield slice(start, min(start + step, out))
 
 
-def work_dtype(X: Tensor) -> torch.dtype:
+def product_dtype(X: Tensor) -> torch.dtype:
     """The dtype in which torch should multiply X.
 
     On a GPU it is X's own: cuBLAS sums products of 16-bit numbers in fp32. A CPU may
     sum them in 16 bits, so there it is at least fp32.
     """
-    return X.dtype if X.is_cuda or X.dtype == torch.float64 else torch.float32
+    return X.dtype if X.is_cuda else work_dtype(X.dtype)
 
 
 def multiply_by_parts(
     X: Float[Tensor, "n in"], parts: Callable[[torch.dtype], Parts], out: int
 ) -> Float[Tensor, "n out"]:
     """Y = X W_hatᵀ in X's dtype. parts: gives W_hat (out, in) in a dtype, in parts."""
-    work = work_dtype(X)
+    work = product_dtype(X)
     X_work = X.to(work)
     Y = X.new_empty(len(X), out)
     for rows, W_hat in parts(work):
@@ -96,9 +98,8 @@ class _FrozenProduct(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, G: Tensor) -> tuple[Tensor, None, None]:
         """dX. There may be hundreds of parts, so they are added up in fp32 at least."""
-        work = work_dtype(G)
-        sums = torch.promote_types(work, torch.float32)
-        dX = G.new_zeros(len(G), ctx.width, dtype=sums)
+        work = product_dtype(G)
+        dX = G.new_zeros(len(G), ctx.width, dtype=work_dtype(work))
         for rows, W_hat in ctx.parts(work):
             dX += G[:, rows].to(work) @ W_hat  # (n, in)
         return dX.to(G.dtype), None, None

@@ -26,12 +26,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from minquant.kernels.frozen_product import (
-    Parts,
-    multiply_by_parts,
-    row_slices,
-    work_dtype,
-)
+from minquant.kernels.frozen_product import Parts, multiply_by_parts, row_slices
 from minquant.kernels.matmul import Backend, check_backend, matmul
 from minquant.kernels.packed_words import PackedMatrix
 from minquant.layers import packed_stream
@@ -41,10 +36,12 @@ from minquant.methods.llm_int8 import (
     INT8,
     OutlierWeights,
     RowScale,
+    kept_weights,
     mixed_product,
     quantize_rows,
 )
 from minquant.numerics.groups import PER_CHANNEL
+from minquant.numerics.ruler import work_dtype
 from minquant.numerics.tensor import QuantizedTensor
 
 
@@ -155,7 +152,7 @@ NF4 per group of 64)
         if not isinstance(matrix, PackedMatrix):
             return multiply_by_parts(X, matrix.parts, self.out_features)
         if divisor is not None:
-            X = (X / divisor.to(work_dtype(X))).to(X.dtype)
+            X = (X / divisor.to(work_dtype(X.dtype))).to(X.dtype)
         return matmul(X, matrix, backend=self.backend)
 
     def parts(self, dtype: torch.dtype = torch.float32) -> Parts:
@@ -164,7 +161,7 @@ NF4 per group of 64)
         if divisor is None:
             yield from self.matrix.parts(dtype)
             return
-        work = torch.float64 if dtype == torch.float64 else torch.float32
+        work = work_dtype(dtype)
         for rows, W_hat in self.matrix.parts(work):
             yield rows, (W_hat / divisor.to(work)).to(dtype)
 
@@ -176,7 +173,7 @@ NF4 per group of 64)
 class Int8Linear(CodedLinear):
     """LLM.int8() as a layer: `llm_int8.mixed_product`, a few rows of W at a time.
 
-    quantized: W's codes, by `llm_int8.quantize_rows`. kept: W in 16 bits, which the
+    quantized: W's codes, by `llm_int8.quantize_rows`. kept: W in floats, which the
     outlier columns come from, as in the paper; None takes them from the codes, as
     bitsandbytes does. threshold, row_scale: as for `mixed_product`. W_hat is `kept`, if
     there is one.
@@ -211,30 +208,24 @@ class Int8Linear(CodedLinear):
         W: Float[Tensor, "out in"],
         bias: Tensor | None = None,
         *,
-        outlier_weights: OutlierWeights = torch.float16,
+        outlier_weights: OutlierWeights = "int8",
         **options: Any,
     ) -> "Int8Linear":
         """A layer of floats, W, quantized.
 
-        outlier_weights: the dtype that W is kept in, or "int8" to keep only codes.
+        outlier_weights: "int8" keeps only the codes, 8 bits per weight and a scale per
+        row. A dtype keeps W, too, as the paper does (`llm_int8.kept_weights`): with
+        torch.float16 that makes 24 bits per weight, more than before.
         options: threshold and row_scale, as for the class.
 
-        Raises ValueError if that dtype cannot hold W, or W is not finite.
+        Raises ValueError if W is not finite, or an option is unknown.
 
-        >>> Int8Linear.quantize(torch.eye(64), outlier_weights="int8")
+        >>> Int8Linear.quantize(torch.eye(64))
         Int8Linear(in_features=64, out_features=64, bias=False, 8.50 bits per weight, \
 threshold 6, outlier columns from the codes)
         """
-        quantized = quantize_rows(W)
-        if outlier_weights == "int8":
-            return cls(quantized, bias, **options)
-        kept = W.detach().to(outlier_weights, copy=True)
-        if not kept.isfinite().all():
-            raise ValueError(
-                f"outlier_weights {outlier_weights} does not hold W, which reaches "
-                f"{W.abs().max():.3g}; take torch.bfloat16"
-            )
-        return cls(quantized, bias, kept=kept, **options)
+        kept = kept_weights(W, outlier_weights)
+        return cls(quantize_rows(W), bias, kept=kept, **options)
 
     def product(self, X: Float[Tensor, "n in"]) -> Float[Tensor, "n out"]:
         """`mixed_product` with a few rows of W at a time."""

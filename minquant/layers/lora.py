@@ -39,6 +39,7 @@ from minquant.methods.rtn import quantize_rtn
 from minquant.numerics.double_quant import DoubleQuantized
 from minquant.numerics.grids import NF4
 from minquant.numerics.groups import per_group
+from minquant.numerics.ruler import work_dtype
 from minquant.numerics.tensor import QuantizedTensor
 
 
@@ -135,7 +136,7 @@ class LoraLinear(nn.Module):
     @torch.no_grad()
     def update(self) -> Float[Tensor, "out in"]:
         """s · B A in float32 or float64: what training added to W."""
-        work = torch.promote_types(self.A.dtype, torch.float32)
+        work = work_dtype(self.A.dtype)
         return self.scaling * (self.B.to(work) @ self.A.to(work))
 
     @torch.no_grad()
@@ -154,7 +155,7 @@ class LoraLinear(nn.Module):
         base = self.base
         W = base.dequantize() if isinstance(base, CodedLinear) else base.weight
         dtype = dtype or W.dtype
-        work = torch.promote_types(W.dtype, torch.float32)
+        work = work_dtype(W.dtype)
         W = (W.to(work) + self.update().to(work)).to(dtype)
         merged = nn.Linear(
             base.in_features,

@@ -33,7 +33,7 @@ its range need not hold 0 (the same, unless a group has one sign). Lesson 07.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import inf
+from math import frexp, inf
 from typing import Any, Literal
 
 import torch
@@ -49,7 +49,7 @@ from minquant.methods.rtn import (
 )
 from minquant.numerics.grids import Grid
 from minquant.numerics.groups import PER_CHANNEL, Granularity, split
-from minquant.numerics.scales import ScaleType, store_input_scales
+from minquant.numerics.scales import ScaleOverflow, ScaleType, seen, store_input_scales
 from minquant.numerics.tensor import QuantizedTensor
 
 RATIOS = tuple(i / 20 for i in range(20))  # 0, 0.05, … 0.95
@@ -92,7 +92,8 @@ def quantize_awq_shared(
 
     grid, granularity, scale_dtype: as in `quantize_rtn`. ratios: strengths to try, 0 to
     1. clip: "output" for the second search, or None. Each result has `input_scales`
-    (in,), of 16 bits or more, and counts them in its bytes.
+    (in,), of 16 bits or more, and counts them in its bytes. A strength under which a
+    scale does not fit `scale_dtype` is not taken.
 
     Raises ValueError if X does not fit or is not finite, or as `quantize_rtn` does.
     """
@@ -100,6 +101,7 @@ def quantize_awq_shared(
         raise ValueError(f'clip is {clip!r}; choose None or "output"')
     Ws = [floats(W) for W in Ws]
     X = inputs(X, *Ws).to(Ws[0])
+    X = X / 2.0 ** (frexp(X.abs().max().item())[1] - 1)  # so that squares fit float32
     options = {"grid": grid, "granularity": granularity, "scale_dtype": scale_dtype}
     errors = ratio_errors(Ws, X, ratios=ratios, early_stop=True, **options)
     _, best_ratio = min(zip(errors, ratios, strict=True))
@@ -114,16 +116,17 @@ def quantize_awq_shared(
 def input_scales(X_mean: Float[Tensor, " in"], ratio: float) -> Float[Tensor, " in"]:
     """s for one ratio, from the mean |X| of each input. AWQ equation 5; lesson 07.
 
-    An input that calibration never saw counts as the smallest that it saw.
+    An input that calibration never saw, or hardly (`scales.seen`), counts as the
+    smallest that it saw.
 
     >>> input_scales(torch.tensor([1.0, 16.0, 0.0]), 0.5)
     tensor([0.5000, 2.0000, 0.5000])
     """
     if not 0 <= ratio <= 1:
         raise ValueError(f"ratios hold {ratio}; choose numbers from 0 to 1")
-    least = X_mean[X_mean > 0].min() if X_mean.any() else 1.0
+    least = X_mean[seen(X_mean)].min() if X_mean.any() else 1.0
     s = X_mean.clamp(min=least).pow(ratio)
-    return s / (s.max() * s.min()).sqrt()
+    return s / s.max().sqrt() / s.min().sqrt()
 
 
 def ratio_errors(
@@ -137,7 +140,8 @@ def ratio_errors(
     early_stop: bool = False,
 ) -> list[float]:
     """The curve whose lowest point AWQ takes: mean((X (W_hat − W)ᵀ)²) for each ratio,
-    over all Ws, unclipped. Lesson 07.
+    over all Ws, unclipped. It is inf where a scale does not fit `scale_dtype`. Lesson
+    07.
 
     early_stop: drop a ratio as soon as it is worse than the best so far; its error is
     then inf.
@@ -156,7 +160,11 @@ def ratio_errors(
         s = store_input_scales(input_scales(X_mean, ratio), scale_dtype, grid)
         total, limit = 0.0, min(errors.values(), default=inf) if early_stop else inf
         for W in parts:
-            quantized = quantize_scaled(W, s, grid, granularity, scale_dtype)
+            try:
+                quantized = quantize_scaled(W, s, grid, granularity, scale_dtype)
+            except ScaleOverflow:  # this strength is none to take
+                total = inf
+                break
             D = quantized.dequantize(W.dtype) - W
             squares = (D @ X.T).square_() if H is None else (D @ H).mul_(D)
             total += squares.sum().item()

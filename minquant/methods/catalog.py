@@ -37,7 +37,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from minquant.methods.rtn import Clip, quantize_rtn
+from minquant.methods.rtn import Clip, floats, quantize_rtn
 from minquant.numerics.double_quant import BLOCK, DoubleQuantized
 from minquant.numerics.grids import FP4, NF4, Grid, symmetric_full, zero_point
 from minquant.numerics.groups import per_group
@@ -106,6 +106,7 @@ class Format:
         self, W: Float[Tensor, "out in"], clip: Clip = None
     ) -> QuantizedTensor:
         """W rounded to nearest in this format. Raises as `quantize_rtn` does."""
+        W = floats(W)
         options = {"clip": clip, "scale_dtype": scale_type(self.scale, W, self.grid)}
         return quantize_rtn(W, self.grid, per_group(self.g), **options)
 
@@ -162,8 +163,9 @@ def score(
         stored += quantized.nbytes
         weights += W.numel()
         W_hat = quantized.dequantize(torch.float32)
-        error += (W_hat - W).double().square().sum().item()
-        power += W.double().square().sum().item()
+        W = W.double()
+        error += (W_hat - W).square().sum().item()
+        power += W.square().sum().item()
     if not power:
         raise ValueError("matrices hold only zeros; give some with other weights")
     return Score(8 * stored / weights, error / power, form)

@@ -84,7 +84,7 @@ def error_by_code(
     W: Float[Tensor, "out in"], quantized: QuantizedTensor
 ) -> Float[Tensor, " codes"]:
     """Each code's share of the squared error; all 0 where there is no error."""
-    squares = (quantized.dequantize(torch.float32) - W.detach()).double().square()
+    squares = (quantized.dequantize(torch.float32) - W.detach().double()).square()
     sums = torch.zeros(len(quantized.grid.levels), dtype=torch.float64)
     sums.index_add_(0, _numbers(quantized), squares.flatten())
     return sums / sums.sum().clamp(min=torch.finfo(torch.float64).tiny)
@@ -107,7 +107,7 @@ def lloyd(
     stays. Each round lowers the error or ends the search. For normal numbers the end is
     the best there is (Max 1960); otherwise it may be a local minimum.
 
-    Raises ValueError if levels do not ascend.
+    Raises ValueError if levels do not ascend, or x is not finite.
 
     >>> lloyd(torch.tensor([0.0, 1.0, 4.0, 6.0]), [0.0, 1.0])
     (0.5, 5.0)
@@ -115,6 +115,8 @@ def lloyd(
     old = torch.tensor(levels, dtype=torch.float64)
     if not (old.diff() > 0).all():
         raise ValueError("levels must ascend; give sorted(set(levels))")
+    if bad := int((~x.isfinite()).sum()):
+        raise ValueError(f"x holds {bad} of {len(x)} numbers that are not finite")
     x, order = x.double().sort()
     w = torch.ones_like(x) if weights is None else weights.double()[order]
     # running sums: a round looks up the midpoints, and never walks through the data

@@ -29,9 +29,9 @@ H is 2XXᵀ with X (in, n); the 2 cancels. The choices, each an argument:
                     With act_order the columns of many groups mix, so rulers are fixed
     clip            how the ruler of a group is chosen, as in RTN
 
-An input that calibration never saw (H[j, j] = 0) takes no part in this: its column is
-rounded to nearest, and neither receives errors nor pushes any. If H is diagonal, that
-holds for every column: then GPTQ is RTN.
+An input that calibration never saw, or hardly (`scales.seen` of √H[j, j]), takes no
+part in this: its column is rounded to nearest, and neither receives errors nor pushes
+any. If H is diagonal, that holds for every column: then GPTQ is RTN.
 
 H is factored once and never inverted. W is kept transposed, so a column is one stretch
 of memory. All is float32, or float64 as W and H are; an H that does not factor in
@@ -39,6 +39,7 @@ float32 is tried in float64. Lesson 06.
 """
 
 from collections.abc import Callable
+from math import inf
 
 import torch
 from jaxtyping import Float, Int, Integer
@@ -48,7 +49,7 @@ from minquant.methods.rtn import Clip, floats, scale_and_zero
 from minquant.numerics.grids import Grid
 from minquant.numerics.groups import PER_CHANNEL, Granularity, split
 from minquant.numerics.ruler import Ruler
-from minquant.numerics.scales import ScaleType
+from minquant.numerics.scales import ScaleType, seen
 from minquant.numerics.tensor import QuantizedTensor
 
 
@@ -171,20 +172,14 @@ def _moves(
 def _checked(
     H: Float[Tensor, "rows cols"], W: Float[Tensor, "out in"]
 ) -> Float[Tensor, "in in"]:
-    """H in float32 (float64 stays), or ValueError if it cannot be XᵀX."""
+    """H as `floats` gives it, or ValueError if it cannot be XᵀX."""
     width = W.shape[1]
     if tuple(H.shape) != (width, width):
         raise ValueError(
             f"H has shape {tuple(H.shape)}, but W {tuple(W.shape)} needs "
             f"{(width, width)}; give X.T @ X for inputs X (n, {width})"
         )
-    H = H.detach().to(W.device)
-    H = H if H.dtype == torch.float64 else H.float()
-    if not torch.stack(H.aminmax()).isfinite().all():  # they pass NaN on
-        raise ValueError(
-            f"H holds {int((~H.isfinite()).sum())} of {H.numel()} numbers that are not "
-            "finite; compute X.T @ X in float32, and look for overflow in X"
-        )
+    H = floats(H, "H").to(W.device)
     least, most = H.diagonal().aminmax()
     skew = (H.T.contiguous() - H).abs_().max()
     if least < 0 or skew > 1e-3 * most:
@@ -207,13 +202,15 @@ def _pushes(
     its columns in reverse order, H = L Lᵀ; then R is L with its rows and columns
     reversed.
     """
-    if not damping >= 0:
+    if not 0 <= damping < inf:
         raise ValueError(f"damping is {damping}; choose 0 or more, often 0.01")
     last_first = order.flip(0)
     reversed_H = H[last_first][:, last_first]
     diagonal = reversed_H.diagonal()  # a view
-    unseen = diagonal == 0  # any number serves here: the rest of their rows is 0
-    diagonal += damping * diagonal.mean() + unseen
+    unseen = ~seen(diagonal.sqrt())
+    reversed_H[unseen] = 0
+    reversed_H[:, unseen] = 0
+    diagonal += damping * diagonal.mean() + unseen  # any number serves beside zeros
     L, failed = torch.linalg.cholesky_ex(reversed_H)
     if failed:  # one more try, with 53 bits
         L, failed = torch.linalg.cholesky_ex(reversed_H.double())

@@ -36,7 +36,7 @@ from torch import Tensor
 from minquant.methods.rtn import floats, scale_and_zero
 from minquant.numerics.grids import Grid
 from minquant.numerics.groups import Granularity, per_group, split
-from minquant.numerics.ruler import Ruler
+from minquant.numerics.ruler import Ruler, narrowed
 from minquant.numerics.tensor import QuantizedTensor
 
 
@@ -55,8 +55,8 @@ def quantize_hqq(
     grid: `zero_point(bits)`. p, beta, rounds: as in the module; the defaults are those
     of the authors' program. scale_dtype: how scales and zeros are stored.
 
-    Raises ValueError if the grid has no zeros, p is not between 0 and 1, or rounds is
-    negative; and as `quantize_rtn` does.
+    Raises ValueError if the grid has no zeros, p is not between 0 and 1, rounds is
+    negative, or a zero overflows `scale_dtype`; and as `quantize_rtn` does.
 
     >>> from minquant.numerics.grids import zero_point
     >>> W = torch.tensor([[0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 2.0]])
@@ -72,7 +72,7 @@ def quantize_hqq(
     groups = split(floats(W), granularity)  # (rows, n_groups, g)
     scales, _ = scale_and_zero(groups, grid, scale_dtype=scale_dtype)
     steps = scales.to(groups.dtype)  # the length of a step, (rows, n_groups)
-    zeros = (-groups.amin(-1).clamp(max=0) / steps).to(scale_dtype)
+    zeros = narrowed(-groups.amin(-1).clamp(max=0) / steps, scale_dtype, "a zero")
     for _ in range(rounds):
         ruler = Ruler.of_groups(scales, zeros, grid, groups.dtype)
         codes = ruler.codes(groups)
@@ -80,6 +80,6 @@ def quantize_hqq(
         size = (error.abs() - error.abs().pow(p - 1) / beta).clamp(min=0)
         beta *= 1.01
         place = codes - (groups - error.sign() * size) / steps[:, :, None]
-        zeros = place.mean(-1).to(scale_dtype)
+        zeros = narrowed(place.mean(-1), scale_dtype, "a zero")
     codes = Ruler.of_groups(scales, zeros, grid, groups.dtype).codes(groups)
     return QuantizedTensor(codes.reshape(W.shape), scales, zeros, grid, granularity)

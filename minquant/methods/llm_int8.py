@@ -46,7 +46,8 @@ from torch import Tensor
 
 from minquant.methods.rtn import floats, inputs, quantize_rtn
 from minquant.numerics.grids import absmax
-from minquant.numerics.scales import scale_values
+from minquant.numerics.ruler import work_dtype
+from minquant.numerics.scales import largest, scale_values
 from minquant.numerics.tensor import QuantizedTensor
 
 INT8 = absmax(8)
@@ -110,8 +111,8 @@ def vector_wise(X_q: QuantizedTensor, W_q: QuantizedTensor) -> Float[Tensor, "n 
     tensor([[16.6290],
             [ 2.5400]])
     """
-    scales = scale_values(X_q.scales) * scale_values(W_q.scales).T  # (n, out)
-    return integer_product(X_q.codes, W_q.codes) * scales
+    Y = integer_product(X_q.codes, W_q.codes) * scale_values(X_q.scales)  # (n, out)
+    return Y * scale_values(W_q.scales).T
 
 
 def outlier_columns(
@@ -134,11 +135,14 @@ def kept_weights(
 ) -> Float[Tensor, "out in"] | None:
     """A copy of W to take outlier columns from, or None if only the codes are kept.
 
-    outlier_weights: the dtype of the copy, or "int8" for codes only. Raises ValueError
-    if it is neither, or if that dtype does not hold W.
+    outlier_weights: the dtype of the copy, or "int8" for codes only. Where W overflows
+    this dtype, or a row of W lies below its normal numbers, the copy is float32. Raises
+    ValueError if outlier_weights is neither.
 
-    >>> kept_weights(torch.ones(1, 2), torch.float16)
-    tensor([[1., 1.]], dtype=torch.float16)
+    >>> kept_weights(torch.tensor([[1.0, 1e-9]]), torch.float16)
+    tensor([[1., 0.]], dtype=torch.float16)
+    >>> kept_weights(torch.tensor([[1e-9, 1e-9]]), torch.float16)
+    tensor([[1.0000e-09, 1.0000e-09]])
     """
     dtype = outlier_weights
     if dtype == "int8":
@@ -147,13 +151,12 @@ def kept_weights(
         raise ValueError(
             f'outlier_weights is {dtype!r}; choose a dtype of floats or "int8"'
         )
-    kept = W.detach().to(dtype, copy=True)
-    if not kept.isfinite().all():
-        raise ValueError(
-            f"outlier_weights {dtype} does not hold W, which reaches "
-            f"{W.abs().max():.3g}; take torch.bfloat16"
-        )
-    return kept
+    W = floats(W)
+    top = W.abs().amax(1)  # of each row
+    small = (top > 0) & (top < torch.finfo(dtype).tiny)
+    if small.any() or top.max() > largest(dtype):
+        dtype = work_dtype(W.dtype)
+    return W.to(dtype, copy=True)
 
 
 def mixed_product(
@@ -174,8 +177,8 @@ def mixed_product(
     """
     if row_scale not in ("columns", "values"):
         raise ValueError(f'row_scale is {row_scale!r}; choose "columns" or "values"')
-    outlier, dtype = outlier_columns(X, threshold), X.dtype
-    X = inputs(X, W_q.codes)
+    dtype, X = X.dtype, inputs(X, W_q.codes)
+    outlier = outlier_columns(X, threshold)
     removed = outlier if row_scale == "columns" else X.abs() >= threshold
     X_q = quantize_rows(X.masked_fill(removed, 0))
     X_q.codes.masked_fill_(outlier, 0)
@@ -196,9 +199,9 @@ def llm_int8(
 ) -> Float[Tensor, "n out"]:
     """X Wᵀ by LLM.int8(), in X's dtype: rounds W, then takes the `mixed_product`.
 
-    outlier_weights: the dtype that outlier columns of W are kept in, or "int8" to take
-    them from the codes, as bitsandbytes does. Raises ValueError as `mixed_product`,
-    `quantize_rtn` and `kept_weights` do.
+    outlier_weights: as for `kept_weights`; "int8" takes the outlier columns from the
+    codes, as bitsandbytes does. Raises ValueError as `mixed_product`, `quantize_rtn`
+    and `kept_weights` do.
 
     0.5 beside 127 is rounded to 0, and without it to itself:
 
@@ -233,8 +236,8 @@ def sweep(
     splits = []
     for threshold in thresholds:
         Y_hat = mixed_product(X, W_q, kept, threshold, row_scale=row_scale)
-        columns = outlier_columns(X, threshold).float().mean().item()
-        values = (X.abs() >= threshold).float().mean().item()
+        columns = outlier_columns(X_work, threshold).float().mean().item()
+        values = (X_work.abs() >= threshold).float().mean().item()
         error = ((Y_hat - Y).norm() / Y.norm()).item()
         splits.append(Split(threshold, columns, values, error))
     return splits

@@ -38,6 +38,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from minquant.numerics.ruler import narrowed, work_dtype
+
 
 @dataclass(frozen=True, eq=False)
 class Rotation:
@@ -75,7 +77,9 @@ class Rotation:
         return Rotation(2.0 * coins - 1, block)
 
     def apply(self, X: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows width"]:
-        """X R: each row rotated, its length kept. ValueError if the width differs."""
+        """X R: each row rotated, its length kept. Raises ValueError if the width
+        differs, and as `walsh_hadamard` does.
+        """
         return walsh_hadamard(X * self._signs(X), self.block)
 
     def undo(self, X: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows width"]:
@@ -92,6 +96,7 @@ class Rotation:
                 f"X has {X.shape[-1]} columns, but the rotation {len(self.signs)}; "
                 f"take Rotation.random({X.shape[-1]})"
             )
+        _check_dtype(X)
         return self.signs.to(X)
 
 
@@ -127,20 +132,23 @@ def walsh_hadamard(
     X: Float[Tensor, "*rows width"], block: int
 ) -> Float[Tensor, "*rows width"]:
     """X H for each block of columns, in X's dtype: log₂ block rounds of sums and
-    differences instead of a product. ValueError if the block does not fit.
+    differences instead of a product, in float32 or float64. Raises ValueError if the
+    block does not fit, or the result overflows X's dtype; TypeError if X does not hold
+    floats of 16 bits or more.
 
     >>> walsh_hadamard(torch.tensor([1.0, 0.0, 0.0, 0.0, 2.0, 2.0, 0.0, 0.0]), 4)
     tensor([0.5000, 0.5000, 0.5000, 0.5000, 2.0000, 0.0000, 2.0000, 0.0000])
     """
     width = X.shape[-1]
     _check_block(block, width)
-    Y, half = X, 1
+    _check_dtype(X)
+    Y, half = X.to(work_dtype(X.dtype)), 1
     while half < block:
         pairs = Y.reshape(*X.shape[:-1], width // (2 * half), 2, half)
         a, b = pairs.unbind(-2)  # (*rows, pairs, half)
         Y = torch.stack([a + b, a - b], -2).reshape(X.shape)
         half *= 2
-    return Y / sqrt(block)
+    return narrowed(Y / sqrt(block), X.dtype, "the rotated X")
 
 
 def transform(
@@ -148,7 +156,8 @@ def transform(
 ) -> tuple[Float[Tensor, "n in"], Float[Tensor, "out in"]]:
     """(X T, W T⁻ᵀ): other numbers, the same X Wᵀ, whatever T is; the whole family.
 
-    Raises ValueError if T has no inverse, or is not finite. Lesson 11.
+    Raises ValueError if T has no inverse, or is not finite, or W T⁻ᵀ overflows W's
+    dtype. Lesson 11.
 
     >>> X, W, T = torch.tensor([[8.0, 1.0]]), torch.ones(1, 2), torch.eye(2)
     >>> transform(X, W, T / torch.tensor([4.0, 1.0]))  # SmoothQuant's s = (4, 1)
@@ -156,10 +165,11 @@ def transform(
     """
     if bad := (~T.isfinite()).sum().item():
         raise ValueError(f"T holds {bad} NaN or infinite numbers; give finite ones")
-    W_T, failed = torch.linalg.solve_ex(T.to(W), W.T)
+    work = work_dtype(W.dtype)
+    W_T, failed = torch.linalg.solve_ex(T.to(W.device, work), W.T.to(work))
     if failed:
         raise ValueError("T has no inverse; take a Rotation's matrix, or a diagonal")
-    return X @ T.to(X), W_T.T
+    return X @ T.to(X), narrowed(W_T.T, W.dtype, "W T⁻ᵀ")
 
 
 def rotate(
@@ -180,6 +190,11 @@ def peak(X: Float[Tensor, "n width"]) -> float:
     X = X.double()
     size = X.square().mean(-1).sqrt()
     return (X.abs().amax(-1) / size)[size > 0].mean().item()
+
+
+def _check_dtype(X: Tensor) -> None:
+    if not X.is_floating_point() or X.dtype.itemsize == 1:
+        raise TypeError(f"X has dtype {X.dtype}; give wider floats, such as X.float()")
 
 
 def _check_block(block: int, width: int) -> None:

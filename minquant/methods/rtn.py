@@ -21,7 +21,8 @@ An fp16 scale is right to 1 part in 2048: good to about 11 bits, so give wider g
 fifth and keeps, for each group, the ends with the least squared error. A few large
 weights are cut so that all others get finer steps. The whole ruler is one of the
 candidates, so in squared error of the weights clipping is never worse than none; it
-helps much at 2 bits, and hardly at 8.
+helps much at 2 bits, and hardly at 8. Powers of two (E8M0) are rounded down and may cut
+the largest weights by half, so there the search tries the next power, too.
 
 Every other method of the package adds one idea to this file. Round to nearest ignores,
 above all, that inputs differ (AWQ), and that errors can make up for each other (GPTQ).
@@ -39,6 +40,7 @@ from minquant.numerics.grids import Grid, round_to_codes
 from minquant.numerics.groups import PER_CHANNEL, Granularity, split
 from minquant.numerics.ruler import Ruler, Zeros, work_dtype
 from minquant.numerics.scales import (
+    E8M0,
     Scales,
     ScaleType,
     scale_values,
@@ -68,7 +70,7 @@ def quantize_rtn(
 
     Raises TypeError if W holds no floats; ValueError if it is no matrix, empty, on the
     meta device or not finite, if the groups do not divide it, or if a scale overflows
-    or rounds to 0 in `scale_dtype`.
+    in `scale_dtype`.
 
     >>> import minquant as mq
     >>> mq.quantize_rtn(torch.tensor([[-0.7, 0.1, 0.26, 0.35]]), mq.absmax(4)).codes
@@ -201,20 +203,20 @@ def _best_ends(
 
     low, high: the ends without clipping. They are tried, and shares of the extremes.
     """
+    ratios = (*CLIP_RATIOS, 2.0) if scale_dtype == E8M0.store else CLIP_RATIOS
     if grid.fit == "absmean":
         top = groups.abs().amax(-1)
-        trials = [(low, high)] + [(-top * ratio, top * ratio) for ratio in CLIP_RATIOS]
+        trials = [(low, high)] + [(-top * ratio, top * ratio) for ratio in ratios]
     else:
-        trials = [(low * ratio, high * ratio) for ratio in CLIP_RATIOS]
+        trials = [(low * ratio, high * ratio) for ratio in ratios]
     least = torch.full_like(low, torch.inf, dtype=torch.float64)
     for trial_low, trial_high in trials:
         step = _step(trial_low, trial_high, grid)
         scales = store_unchecked(step, scale_dtype, grid)
         zeros = _zeros(trial_low, scales, grid)
         ruler = Ruler.of_groups(scales, zeros, grid, groups.dtype)
-        error = (ruler.round(groups) - groups).square().sum(-1, dtype=torch.float64)
-        usable = ruler.scale[:, :, 0] > 0  # a scale may have been rounded to 0
-        better = (error < least) & usable
+        error = (ruler.round(groups) - groups).double().square().sum(-1)
+        better = error < least
         least = torch.where(better, error, least)
         low = torch.where(better, trial_low, low)
         high = torch.where(better, trial_high, high)
@@ -224,11 +226,13 @@ def _best_ends(
 def floats(W: Float[Tensor, "out in"], name: str = "W") -> Float[Tensor, "out in"]:
     """A matrix as every method calculates with it: detached, float32 (float64 stays).
 
-    name: what error messages call it. Raises TypeError if it holds no floats;
-    ValueError if it is no matrix, empty, on the meta device, or not finite.
+    name: what error messages call it. Raises TypeError if it holds no floats or is
+    sparse; ValueError if it is no matrix, empty, on the meta device, or not finite.
     """
     if not W.is_floating_point():
         raise TypeError(f"{name} has dtype {W.dtype}; give floats, such as W.float()")
+    if W.layout != torch.strided:
+        raise TypeError(f"{name} is {W.layout}; give a dense matrix, {name}.to_dense()")
     if W.ndim != 2:
         raise ValueError(
             f"{name} has shape {tuple(W.shape)}; give one matrix (out, in)"
@@ -239,7 +243,7 @@ def floats(W: Float[Tensor, "out in"], name: str = "W") -> Float[Tensor, "out in
         raise ValueError(
             f"{name} is on the meta device and has no values; load it first"
         )
-    W = W.detach()
+    W = W.detach().to(work_dtype(W.dtype))
     finite = W.isfinite()
     if not finite.all():
         nans, first = int(W.isnan().sum()), (~finite).nonzero()[0].tolist()
@@ -247,7 +251,7 @@ def floats(W: Float[Tensor, "out in"], name: str = "W") -> Float[Tensor, "out in
             f"{name} holds {nans} NaN and {int((~finite).sum()) - nans} infinite of "
             f"{W.numel()} numbers, the first at {first}; replace them before quantizing"
         )
-    return W.to(work_dtype(W.dtype))
+    return W
 
 
 def inputs(

@@ -21,8 +21,8 @@ its weights divided by s once and for all; until a model does that, s travels wi
 codes as `input_scales`, and `dequantize()` gives W_hat in W's own coordinates. Only the
 proportions of s matter: a common factor changes no rounding.
 
-An input that calibration never saw gets the smallest s of the others, and one without
-weights the largest: so they disturb no ruler.
+An input that calibration never saw, or hardly (`scales.seen`), gets the smallest s of
+the others, and one without weights the largest: so they disturb no ruler.
 
 Compare AWQ, which also scales columns: it rounds W alone, wants the important columns
 *large*, and searches for the strength. Here X is rounded as well, and wants them small.
@@ -43,7 +43,7 @@ from torch import Tensor
 from minquant.methods.rtn import fake_quantize, floats, inputs, quantize_scaled
 from minquant.numerics.grids import Grid, absmax
 from minquant.numerics.groups import PER_CHANNEL, PER_TENSOR, Granularity
-from minquant.numerics.scales import ScaleType, store_input_scales
+from minquant.numerics.scales import ScaleType, seen, store_input_scales
 from minquant.numerics.tensor import QuantizedTensor
 
 INT8 = absmax(8)
@@ -72,11 +72,12 @@ def smoothing_scales(
     """
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha is {alpha}; choose a number from 0 to 1, often 0.5")
-    used = (X_top > 0) & (W_top > 0)
+    X_seen = seen(X_top)
+    used = X_seen & seen(W_top)
     if not used.any():
         return torch.ones_like(X_top)
     s = X_top.pow(alpha) / W_top.pow(1 - alpha)
-    unused = torch.where(X_top > 0, torch.inf, 0.0)  # clamped: the largest, smallest s
+    unused = torch.where(X_seen, torch.inf, 0.0)  # clamped: the largest, smallest s
     return torch.where(used, s, unused).clamp(s[used].min(), s[used].max())
 
 

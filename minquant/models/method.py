@@ -20,6 +20,7 @@ were equally large and independent of each other. Lesson 04.
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -79,13 +80,20 @@ class Method:
         Ws: matrices by name, all of one input; inputs: their "X" or "H", as `needs`
         says.
 
-        Raises TypeError if the method returns no QuantizedTensor, and ValueError if
-        W_hat has another shape than W or is not finite in the dtype of W.
+        Raises TypeError if the method returns no QuantizedTensor or a matrix has 8 bits
+        already; ValueError if W_hat has another shape than W or is not finite in the
+        dtype of W; and what the method raises, with the layer's name.
         """
+        for name, W in Ws.items():
+            if W.dtype.itemsize == 1:
+                raise TypeError(
+                    f"{name} has dtype {W.dtype}, which would round W_hat once more; "
+                    "give the model wider floats first, such as model.bfloat16()"
+                )
         if self.takes_all:
-            results = self.function(list(Ws.values()), **inputs)
+            results = _naming(", ".join(Ws), self.function, [*Ws.values()], **inputs)
         else:
-            results = [self.function(W, **inputs) for W in Ws.values()]
+            results = [_naming(n, self.function, W, **inputs) for n, W in Ws.items()]
         checked = {}
         for (name, W), quantized in zip(Ws.items(), results, strict=True):
             if not isinstance(quantized, QuantizedTensor):
@@ -102,6 +110,15 @@ class Method:
                 )
             checked[name] = quantized, W_hat
         return checked
+
+
+def _naming(name: str, function: Callable, *args: Any, **inputs: Tensor) -> Any:
+    """function(...). If it refuses a matrix, the error begins with the layer's name."""
+    try:
+        return function(*args, **inputs)
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name}: {error}") from error
 
 
 def relative_error(

@@ -30,7 +30,7 @@ from jaxtyping import Float, Integer, Num
 from torch import Tensor
 
 from minquant.numerics.grids import Grid, round_to_codes, value
-from minquant.numerics.scales import Scales, scale_values
+from minquant.numerics.scales import Scales, largest, scale_values
 
 # A zero for each group, as stored: whole numbers in the grid's range, or floats.
 Zeros: TypeAlias = Num[Tensor, "rows n_groups"] | None
@@ -39,6 +39,21 @@ Zeros: TypeAlias = Num[Tensor, "rows n_groups"] | None
 def work_dtype(dtype: torch.dtype) -> torch.dtype:
     """What the package calculates in: float32, and float64 for float64."""
     return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def narrowed(
+    x: Float[Tensor, "*shape"], dtype: torch.dtype, name: str
+) -> Float[Tensor, "*shape"]:
+    """What was calculated, in `dtype`. Raises ValueError if that is narrow and a number
+    overflows it. name: what the message calls x.
+    """
+    end = torch.finfo(dtype).max
+    if end < 1e30 and x.numel() and x.abs().max() > largest(dtype):
+        raise ValueError(
+            f"dtype {dtype} ends at {end:g}, but {name} reaches {x.abs().max():g}; "
+            "take torch.float32"
+        )
+    return x.to(dtype)
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,9 +9,11 @@ would add a whole bit, so formats with short groups shorten the scale. `double_q
 is one more of these formats: they are the subclasses of `StoredScales`, and can stand
 wherever a tensor of scales does.
 
-`store` turns ideal scales into stored ones, and refuses a scale that would become 0 or
-infinite. Codes are always computed against what is stored, so a coarse scale makes a
-ruler a little too long or too short, and both directions still agree.
+`store` turns ideal scales into stored ones. A scale that would round to 0 becomes the
+smallest that the format holds, so weights that are almost 0 come back as 0, and one
+that is too large is refused. Codes are always computed against what is stored, so a
+coarse scale makes a ruler a little too long or too short, and both directions still
+agree.
 
 Lesson 03 counts these bits, lesson 08 compares the formats at equal total bits.
 """
@@ -22,7 +24,7 @@ from math import frexp
 from typing import TypeAlias
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
 from minquant.numerics.grids import Grid
@@ -30,6 +32,10 @@ from minquant.numerics.grids import Grid
 # A group of zeros needs no ruler. It gets the shortest that fp16 holds in full
 # precision: nothing is divided by 0, and no statistic of the scales is disturbed.
 EMPTY = 2.0**-14
+
+
+class ScaleOverflow(ValueError):
+    """A scale is too large for the format that it is to be stored in."""
 
 
 class StoredScales:
@@ -82,10 +88,10 @@ class E8M0(StoredScales):
         # scale · reach is absmax up to a rounding, which must not halve a scale
         top = scales.double() * grid.reach * (1 + 2.0**-22)
         exponents = torch.frexp(top).exponent - frexp(grid.reach)[1]
-        return cls((exponents.clamp(-127, 127) + 127).to(torch.uint8))
+        return cls((exponents.clamp(-127, 128) + 127).to(torch.uint8))
 
     def dequantize(self) -> Float[Tensor, "rows n_groups"]:
-        """2^(e − 127), float32."""
+        """2^(e − 127), float32; infinite for e = 255, which stands for no number."""
         return torch.exp2(self.exponents.double() - 127).float()
 
 
@@ -102,15 +108,24 @@ class E4M3(StoredScales):
     ) -> Callable[[Tensor, Grid], "E4M3"]:
         """The function that stores the scales of W, for `scale_dtype=E4M3.of(W, grid)`.
 
-        The tensor scale is absmax / (reach · 448): the group with the largest weight
-        gets 448, the largest E4M3 number. A group's scale below 2^-9 of the tensor
-        scale is stored as 2^-9, the smallest E4M3 number.
+        The tensor scale is absmax / (reach · 448), or range / (reach · 448) on a grid
+        with zeros: no group of W needs more than 448, the largest E4M3 number. A
+        group's scale below 2^-9 of the tensor scale is stored as 2^-9, the smallest.
         """
-        top = W.detach().abs().amax().float() / (grid.reach * 448)
-        tensor_scale = torch.where(top > 0, top, EMPTY)
+        W = W.detach().float()
+        low, high = W.amin().clamp(max=0), W.amax().clamp(min=0)
+        longest = high - low if grid.has_zeros else torch.maximum(-low, high)
+        top = longest / (grid.reach * 448)
+        # 2^-9 of the tensor scale should be a normal number, too
+        of_W = torch.where(top > 0, top.clamp(min=2.0**-117), EMPTY)
 
         def store(scales: Tensor, grid: Grid) -> E4M3:
-            """Scales of W, or of some of its groups, under W's tensor scale."""
+            """Scales of W, or of some of its groups, under W's tensor scale. Longer
+            ones, such as those of AWQ's W · s, get a tensor scale of their own.
+            """
+            longest = scales.amax().float()
+            fits = longest <= 464 * of_W  # 464 still rounds to 448
+            tensor_scale = torch.where(fits, of_W, longest / 448)
             numbers = (scales / tensor_scale).clamp(2.0**-9, 448)
             return cls(numbers.to(torch.float8_e4m3fn), tensor_scale)
 
@@ -139,14 +154,26 @@ def scale_name(scales: Scales | Float[Tensor, " in"]) -> str:
     return str(scales.dtype).removeprefix("torch.")
 
 
+def largest(dtype: torch.dtype) -> float:
+    """A number above this is larger than all of a dtype, even after rounding. A cast
+    may not say so: to float8_e4m3fn, torch casts 10^6 as 448.
+    """
+    info = torch.finfo(dtype)
+    return info.max * (1 + info.eps / 4)
+
+
 def store_unchecked(
     ideal: Float[Tensor, "rows n_groups"], scale_dtype: ScaleType, grid: Grid
 ) -> Scales:
-    """Ideal scales as they are stored; 0 (no ruler needed) becomes EMPTY."""
+    """Ideal scales as they are stored; 0 (no ruler needed) becomes EMPTY, and a scale
+    that is too large infinite or NaN.
+    """
     ideal = ideal.masked_fill(ideal == 0, EMPTY)
-    if isinstance(scale_dtype, torch.dtype):
-        return ideal.to(scale_dtype)
-    return scale_dtype(ideal, grid)
+    if not isinstance(scale_dtype, torch.dtype):
+        return scale_dtype(ideal.clamp(min=torch.finfo(torch.float32).tiny), grid)
+    info = torch.finfo(scale_dtype)
+    ideal = ideal.masked_fill(ideal > largest(scale_dtype), torch.nan)
+    return ideal.clamp(min=info.tiny * info.eps).to(scale_dtype)  # subnormal
 
 
 def store(
@@ -154,39 +181,50 @@ def store(
 ) -> Scales:
     """Ideal scales as they are stored: in a dtype, or by a function such as E8M0.store.
 
-    Raises ValueError if a scale overflows or rounds to 0, TypeError if `scale_dtype` is
-    a dtype but no float. A scale that fp16 holds as a subnormal number (below 6.1e-5)
-    is stored, a little less exactly.
+    Raises ScaleOverflow, a ValueError, if a scale overflows; TypeError if `scale_dtype`
+    is a dtype but no float. A scale that fp16 holds as a subnormal number (below
+    6.1e-5) is stored, a little less exactly, and one below the smallest (6e-8) as the
+    smallest.
 
     >>> import minquant as mq
-    >>> store(torch.tensor([[0.1, 0.0]]), torch.float16, mq.NF4)
-    tensor([[9.9976e-02, 6.1035e-05]], dtype=torch.float16)
+    >>> store(torch.tensor([[0.1, 0.0, 1e-9]]), torch.float16, mq.NF4)
+    tensor([[9.9976e-02, 6.1035e-05, 5.9605e-08]], dtype=torch.float16)
     """
     if isinstance(scale_dtype, torch.dtype) and not scale_dtype.is_floating_point:
         raise TypeError(
             f"scale_dtype is {scale_dtype}; choose a float, such as torch.float16"
         )
     stored = store_unchecked(ideal, scale_dtype, grid)
-    values, name = scale_values(stored), scale_name(stored)
+    values = scale_values(stored)
     if n := int((~values.isfinite()).sum()):
-        raise ValueError(
+        name = scale_name(stored) if isinstance(stored, StoredScales) else scale_dtype
+        raise ScaleOverflow(
             f"scale: {n} of {values.numel()}, up to {ideal.max():.3g}, is not finite "
-            f"in torch.{name}; check the scale of W, or take scale_dtype=torch.float32"
-        )
-    if n := int((values == 0).sum()):
-        low = ideal[values == 0].min()
-        raise ValueError(
-            f"scale: {n} of {values.numel()}, down to {low:.3g}, rounds to 0 in "
-            f"torch.{name}; take scale_dtype=torch.float32, or multiply W"
+            f"in {name}; check the scale of W, or take scale_dtype={ideal.dtype}"
         )
     return stored
+
+
+def seen(sizes: Float[Tensor, " in"]) -> Bool[Tensor, " in"]:
+    """Which columns count, by their largest or mean |x|. Beside the largest column, one
+    that is 2^23 times smaller is lost in float32, and is taken for 0.
+
+    >>> seen(torch.tensor([1.0, 1e-3, 1e-12, 0.0]))
+    tensor([ True,  True, False, False])
+    """
+    return sizes > torch.finfo(torch.float32).eps * sizes.max()
 
 
 def store_input_scales(
     s: Float[Tensor, " in"], scale_dtype: ScaleType, grid: Grid
 ) -> Float[Tensor, " in"]:
     """The input scales of AWQ and SmoothQuant as they are stored: in `scale_dtype`, or
-    in fp16 where that has fewer than 16 bits or is a format for groups.
+    in fp16 where that has fewer than 16 bits or is a format for groups. Only their
+    proportions matter, so where they leave the dtype's range they are moved around 1.
     """
     wide = isinstance(scale_dtype, torch.dtype) and scale_dtype.itemsize > 1
-    return store(s[None], scale_dtype if wide else torch.float16, grid)[0]
+    dtype = scale_dtype if wide else torch.float16
+    info = torch.finfo(dtype)
+    if s.min() < info.tiny or s.max() > info.max:
+        s = s / s.max().sqrt() / s.min().sqrt()
+    return store(s[None], dtype, grid)[0]

@@ -30,7 +30,7 @@ from torch import Tensor
 from minquant.numerics.bits import packed_bytes
 from minquant.numerics.grids import Grid
 from minquant.numerics.groups import Granularity, group_shape, split
-from minquant.numerics.ruler import Ruler, Zeros, work_dtype
+from minquant.numerics.ruler import Ruler, Zeros, narrowed, work_dtype
 from minquant.numerics.scales import Scales, scale_name
 
 
@@ -97,13 +97,7 @@ class QuantizedTensor:
         W_hat = W_hat.reshape(self.codes.shape)  # (out, in)
         if self.input_scales is not None:
             W_hat = W_hat / self.input_scales.to(work)
-        out = W_hat.to(dtype)
-        if torch.finfo(dtype).max < 1e30 and not out.isfinite().all():
-            raise ValueError(
-                f"dtype {dtype} ends at {torch.finfo(dtype).max:g}, but W_hat reaches "
-                f"{W_hat.abs().max():g}; dequantize to torch.float32"
-            )
-        return out
+        return narrowed(W_hat, dtype, "W_hat")
 
     @property
     def nbytes(self) -> int:

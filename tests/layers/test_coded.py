@@ -42,7 +42,9 @@ LAYERS = {
     "int8": lambda bias=None: Int8Linear.quantize(
         weights(), bias, outlier_weights="int8"
     ),
-    "int8 kept": lambda bias=None: Int8Linear.quantize(weights(), bias),
+    "int8 kept": lambda bias=None: Int8Linear.quantize(
+        weights(), bias, outlier_weights=torch.float16
+    ),
 }
 every = pytest.mark.parametrize("layer", [make() for make in LAYERS.values()])
 every_quant = pytest.mark.parametrize("kind", ["words", "stream", "nf4"])
@@ -214,7 +216,7 @@ def test_parts_of_a_gradient_are_added_up_in_fp32_where_products_are_in_16_bits(
     dtype, monkeypatch
 ):
     """As on a GPU, where a large matrix comes in hundreds of parts."""
-    monkeypatch.setattr(frozen_product, "work_dtype", lambda X: X.dtype)
+    monkeypatch.setattr(frozen_product, "product_dtype", lambda X: X.dtype)
     monkeypatch.setattr(packed_words, "row_slices", one_by_one)
     layer = QuantLinear(int4(weights(1024)), layout="words")
     X = inputs(4, dtype=dtype, grad=True)

@@ -104,6 +104,8 @@ def test_the_repr_says_bits_per_weight():
         ", zero_point per group of 64)"
     )
     said = repr(Int8Linear.quantize(weights()))
+    assert "8.05 bits per weight, threshold 6, outlier columns from the codes" in said
+    said = repr(Int8Linear.quantize(weights(), outlier_weights=torch.float16))
     assert "24.05 bits per weight, threshold 6, outlier columns from float16" in said
 
 
@@ -165,8 +167,8 @@ def test_the_errors_on_the_fixture_are_those_of_the_paper_and_of_bitsandbytes():
 
 def test_at_threshold_zero_it_is_the_float_product_and_so_is_its_gradient():
     W = weights(24, 64).half().float()
-    layer, X = Int8Linear.quantize(W, threshold=0.0), weights(9, 64, seed=1)
-    X.requires_grad_()
+    layer = Int8Linear.quantize(W, outlier_weights=torch.float16, threshold=0.0)
+    X = weights(9, 64, seed=1).requires_grad_()
     Y = layer(X)
     torch.testing.assert_close(Y, X @ W.T, rtol=1e-5, atol=1e-5)
     Y.sum().backward()
@@ -189,8 +191,11 @@ def test_int8_bytes_are_codes_scales_and_what_is_kept():
 
 
 def test_int8_refuses_what_it_cannot_serve():
-    with pytest.raises(ValueError, match="float16 does not hold W, which reaches 1e+"):
-        Int8Linear.quantize(torch.full((2, 8), 1e6))
+    with (
+        fixture.as_learners_have_it(),
+        pytest.raises(ValueError, match="outlier_weights is 'fp16'; choose a dtype"),
+    ):
+        Int8Linear.quantize(torch.ones(2, 8), outlier_weights="fp16")
     with pytest.raises(ValueError, match="quantized is 4-bit absmax per channel; give"):
         Int8Linear(rtn.quantize_rtn(weights(2, 8), grids.absmax(4)))
 

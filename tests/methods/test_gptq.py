@@ -313,7 +313,7 @@ def spoiled(how):
     [
         ("wide", r"H has shape \(24, 20\), but W \(6, 24\) needs \(24, 24\); give X.T"),
         ("small", r"H has shape \(20, 20\), but W \(6, 24\) needs \(24, 24\)"),
-        ("nan", "H holds 1 of 576 numbers that are not finite; compute X.T @ X in"),
+        ("nan", "H holds 1 NaN and 0 infinite of 576 numbers"),
         ("skew", "H is no XᵀX: it differs from its transpose by up to"),
         ("negative", "its diagonal runs from -.*; give X.T @ X"),
         ("indefinite", "H does not factor at damping 0.01: .* choose damping=0.1, or"),

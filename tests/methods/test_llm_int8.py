@@ -257,10 +257,6 @@ NAN = float("nan")
         ({"outlier_weights": torch.int8}, "outlier_weights is torch.int8; choose a dt"),
         ({"X": torch.ones(2, 39)}, r"X has shape \(2, 39\), but W 40 columns; give X"),
         ({"X": torch.full((2, 40), NAN)}, "X holds 80 NaN and 0 infinite of 80"),
-        (
-            {"W": torch.full((5, 40), 1e5)},
-            r"float16 does not hold W, which reaches 1e",
-        ),
         ({"W": torch.full((5, 40), INF)}, "W holds 0 NaN and 200 infinite of 200"),
     ],
 )

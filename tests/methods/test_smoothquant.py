@@ -233,10 +233,6 @@ def test_its_arguments_stay_as_they_were():
             r"X holds 72 NaN and 0 infinite of 72 numbers, the first at \[0, 0\]; repl",
         ),
         ({"W": torch.full((3, 24), torch.nan)}, "W holds 72 NaN and 0 infinite of 72"),
-        (
-            {"X": torch.full((3, 24), 1e6), "alpha": 1.0},
-            "take scale_dtype=torch.float32",
-        ),
     ],
 )
 def test_an_argument_that_does_not_fit_is_named_with_what_to_do(change, message):

@@ -86,7 +86,7 @@ def test_a_value_that_overflows_the_dtype_is_refused():
     assert q.dequantize().max() == 93600
     with pytest.raises(
         ValueError,
-        match="dtype torch.float16 ends at 65504, but W_hat reaches 93600; dequantize",
+        match="dtype torch.float16 ends at 65504, but W_hat reaches 93600; take torch",
     ):
         q.dequantize(torch.float16)
 
