@@ -28,7 +28,7 @@ def parser() -> Parser:
     made = Parser(
         prog="python -m minquant",
         description="Quantize a language model, measure what it lost, and write it for "
-        "other programs, with a page (README.md) that says what was done.",
+        "other\nprograms, with a page (README.md) that says what was done.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -59,7 +59,13 @@ from minquant.models.linear_layers import (
 from minquant.models.load import load
 from minquant.models.quantize import quantize
 from minquant.models.report_folder import ReportFolder, read_json, write_whole
-from minquant.models.text import calibration_batches, documents_from, sample, text_of
+from minquant.models.text import (
+    calibration_batches,
+    documents_from,
+    encode,
+    sample,
+    text_of,
+)
 from minquant.numerics.grids import symmetric_full
 from minquant.numerics.groups import per_group
 from minquant.planning.choice import Harm
@@ -138,9 +144,9 @@ def compress(
     if method == "awq":
         _check_foldable(original)
     documents, source = _documents(str(model), text)
-    if documents is not None:  # see that they will do before a folder is made
+    if documents is not None:  # will they do? Asked before a folder is made
         for half in _halves(documents, source):
-            _batches(original, tokenizer, half)
+            encode(tokenizer, half)
     settings = {"method": method, "bits": bits, "group_size": g, "format": format}
     settings |= {"damping": damping, "dtype": str(dtype), "text": _hash(documents)}
     dampings = DAMPINGS if method == "gptq" and damping is None else (damping,)

@@ -180,7 +180,6 @@ def test_a_text_goes_on_from_what_was_written():
         ({"damping": -0.1}, "damping is -0.1; choose 0 or more"),
         ({"format": "gguf", "dtype": torch.bfloat16}, "GGUF's scales are float16"),
         ({"text": ["a b", *TEXTS[:5]]}, "text has 6 different documents"),
-        ({"text": ["", *TEXTS]}, "too few to predict one from another"),
     ],
 )
 def test_what_cannot_be_is_said_at_once(options, words, folder, tmp_path, monkeypatch):
