@@ -8,8 +8,8 @@ The command `python -m minquant` is the same function. What it does:
     1. ask whether the result can be written        `export.check_export`
     2. find text, half of it to calibrate on, the other half to judge by
     3. quantize, by a recipe without traps
-    4. compare with the original, on the half that was not calibrated on
-    5. write it, with a page that says what was done and what that cost: `card`
+    4. write it, read it back, and compare that with the original, on the other half
+    5. add a page that says what was done and what that cost: `card`
 
 The recipe: symmetric grids with all codes in use, which both formats store. GPTQ rounds
 the columns with the largest inputs first. It is done once for each of DAMPINGS, and a
@@ -57,6 +57,8 @@ from minquant.models.linear_layers import (
     weight_of,
 )
 from minquant.models.load import load
+from minquant.models.packed_folder import load_exported_
+from minquant.models.packed_model import unpack_
 from minquant.models.quantize import quantize
 from minquant.models.report_folder import ReportFolder, read_json, write_whole
 from minquant.models.text import (
@@ -83,6 +85,10 @@ _RUN = {
     "gguf": "`llama-cli -m model.gguf`",
     "compressed-tensors": "`vllm serve` with this folder, or "
     "`AutoModelForCausalLM.from_pretrained` where compressed-tensors is installed",
+}
+_THE_REST = {
+    "gguf": "embeddings and output in 8 bits (Q8_0)",
+    "compressed-tensors": "all else in 16 bits",
 }
 _METHOD = {
     "gptq": "GPTQ, the columns with the largest inputs first (act-order)",
@@ -181,14 +187,15 @@ def compress(
     if method == "awq":
         layers = _folded(small, layers)
 
-    judge = partial(_judge, original, small, tokenizer, to_judge, progress)
-    judged = _kept(work / "judged.json", judge)
-    harms = {measure: Harm(*numbers) for measure, numbers in judged["harms"].items()}
+    quantized, whole = size(small, layers), size(original)
     finished = work / "out"
     shutil.rmtree(finished, ignore_errors=True)  # of a call that was interrupted here
     export(small, layers, tokenizer, finished, format=format, dtype=dtype)
+    written = _read_back_(small, finished, format)
+    judge = partial(_judge, original, written, tokenizer, to_judge, progress)
+    judged = _kept(work / "judged.json", judge)
+    harms = {measure: Harm(*numbers) for measure, numbers in judged["harms"].items()}
 
-    quantized, whole = size(small, layers), size(original)
     recipe = {"method": _METHOD[method]}
     if to_choose:
         recipe["damping"] = (
@@ -202,7 +209,8 @@ def compress(
         recipe["calibrated on"] = _count(to_calibrate, source, tokens)
     recipe |= {
         "codes": f"{bits} bits in groups of {g}, for {quantized.layers} matrices; "
-        f"{quantized.bits_per_weight:.2f} bits per weight, scales included",
+        f"{quantized.bits_per_weight:.2f} bits per weight, scales included; "
+        + _THE_REST[format],
         "size": f"{_megabytes(finished):.1f} MB; the original takes "
         f"{whole.total / 1e6:.1f} MB at 16 bits",
         "perplexity": "{:.2f}; the original has {:.2f}".format(*judged["perplexity"]),
@@ -364,6 +372,13 @@ def _folded(model: nn.Module, report: Report) -> Report:
             f"folded, first of {name}: {reason}; choose gptq"
         )
     return folded.report
+
+
+def _read_back_(small: nn.Module, folder: Path, format: str) -> nn.Module:
+    """The model that a folder holds, in floats. `small` may become it."""
+    if format == "gguf":
+        return load(folder / "model.gguf")[0]
+    return unpack_(load_exported_(small, folder))
 
 
 def _kl(
