@@ -21,6 +21,7 @@ NAMES = {  # the module, and the names of it that stand here
     "models.folds": "fold fold_ plant_outliers",
     "models.packed_model": "pack_ unpack_ packed_size int8_",
     "models.packed_folder": "load_exported_",
+    "models.report_folder": "ReportFolder",
     "numerics.grids": "absmax symmetric_full zero_point TERNARY Codebook NF4 FP4 "
     "FP8_E4M3 FP8_E5M2",
     "numerics.groups": "PER_TENSOR PER_CHANNEL per_group",
@@ -41,7 +42,8 @@ NAMES = {  # the module, and the names of it that stand here
     "measure.evaluate": "perplexity compare kl_and_flips accuracy compare_accuracy "
     "layer_error",
     "measure.intervals": "bootstrap wilson",
-    "serving.export": "export",
+    "serving.export": "export check_export",
+    "serving.compress": "compress",
     "course.progress": "predict reveal progress clear_progress",
 }
 MODULES = {"almanac": "almanac", "checks": "course.checks"}  # these stand here whole

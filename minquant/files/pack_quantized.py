@@ -73,13 +73,8 @@ def unpack_words(
     return (shifted[:, :width].short() - 2 ** (bits - 1)).to(torch.int8)
 
 
-def tensors_of(
-    quantized: QuantizedTensor, dtype: torch.dtype = torch.float16
-) -> dict[str, Tensor]:
-    """The three tensors of a matrix, by name. dtype: of the scales.
-
-    Raises ValueError if the format cannot store the matrix, or dtype its scales.
-    """
+def check(quantized: QuantizedTensor, dtype: torch.dtype = torch.float16) -> None:
+    """Raises ValueError if the format cannot store the matrix, or dtype its scales."""
     grid, scales = quantized.grid, quantized.scales
     is_symmetric = isinstance(grid, IntegerGrid) and not grid.has_zeros
     if not is_symmetric or grid.bits not in WIDTHS:
@@ -95,9 +90,20 @@ def tensors_of(
         raise ValueError(
             f"scales are not numbers of {dtype}; quantize with scale_dtype={dtype}"
         )
-    per_row = scales.to(dtype).expand(len(quantized.codes), -1)  # copies a single one
+
+
+def tensors_of(
+    quantized: QuantizedTensor, dtype: torch.dtype = torch.float16
+) -> dict[str, Tensor]:
+    """The three tensors of a matrix, by name. dtype: of the scales.
+
+    Raises ValueError as `check` does.
+    """
+    check(quantized, dtype)
+    scales = quantized.scales.to(dtype)
+    per_row = scales.expand(len(quantized.codes), -1)  # copies a single one
     return {
-        PACKED: pack_words(quantized.codes, grid.bits),
+        PACKED: pack_words(quantized.codes, quantized.grid.bits),
         SCALE: per_row.contiguous(),
         SHAPE: torch.tensor(quantized.codes.shape),
     }

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from minquant.kernels.frozen_product import Parts, row_slices
 from minquant.numerics.bits import pack, packed_bytes, unpack
-from minquant.numerics.grids import Grid, value
+from minquant.numerics.grids import Grid, code_dtype, value
 from minquant.numerics.groups import Granularity
 from minquant.numerics.ruler import Ruler, work_dtype
 from minquant.numerics.scales import Scales, scale_values
@@ -85,6 +85,33 @@ class LookupMatrix:
             zeros = pack(zeros.int() - grid.low, grid.bits)
         shape = tuple(q.codes.shape)
         return cls(codes, q.scales, zeros, grid, q.granularity, shape, q.input_scales)
+
+    def quantized(self, dtype: torch.dtype = torch.float32) -> QuantizedTensor:
+        """What `pack` was given, with a number to each code again.
+
+        dtype: of what its `dequantize` returns.
+
+        >>> import minquant as mq
+        >>> q = mq.quantize_rtn(torch.tensor([[-1.0, 0.0, 0.72, 0.2]]), mq.NF4)
+        >>> LookupMatrix.pack(q).quantized().codes
+        tensor([[ 0,  7, 14,  9]], dtype=torch.uint8)
+        """
+        zeros = self.zeros
+        if zeros is not None and not zeros.is_floating_point():
+            zeros = self._codes(zeros, tuple(self.scales.shape))
+        return QuantizedTensor(
+            self._codes(self.codes, self.shape),
+            self.scales,
+            zeros,
+            self.grid,
+            self.granularity,
+            self.input_scales,
+            dtype,
+        )
+
+    def _codes(self, stream: Tensor, shape: tuple[int, int]) -> Tensor:
+        codes = unpack(stream, self.grid.bits, shape).int() + self.grid.low
+        return codes.to(code_dtype(self.grid))
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that is stored, by name. A layer registers these as buffers.

@@ -4,6 +4,7 @@
     kl_and_flips    how far the model's predictions move, and how often its first choice
                     changes
     perplexity      how well it predicts text that it has not seen
+    both            these two, of a model and its original, in one reading
     accuracy        how much it still knows (in `probes.py`)
 
 Loss is counted in nats per token. Over documents d with nats L_d and tokens T_d
@@ -33,8 +34,9 @@ from minquant.measure.intervals import Difference, bootstrap
 from minquant.measure.probes import accuracy, compare_accuracy
 from minquant.models.text import HasText
 
-__all__ = ["accuracy", "compare", "compare_accuracy", "kl_and_flips", "layer_error"]
-__all__ += ["Divergence", "LayerError", "Perplexity", "perfect_reader", "perplexity"]
+__all__ = ["accuracy", "both", "compare", "compare_accuracy", "kl_and_flips"]
+__all__ += ["Both", "Divergence", "LayerError", "Perplexity", "layer_error"]
+__all__ += ["perfect_reader", "perplexity"]
 
 
 class LayerError(NamedTuple):
@@ -226,6 +228,45 @@ def _nats(
 ) -> Float[Tensor, "1 n"]:
     """The loss of each token."""
     return F.cross_entropy(logits.float(), ids, reduction="none")[None]  # (1, n)
+
+
+class Both(NamedTuple):
+    """The loss of the reference, that of the model, and how far they are apart."""
+
+    reference: Perplexity
+    model: Perplexity
+    apart: Divergence
+
+
+def both(
+    reference: nn.Module,
+    model: nn.Module,
+    tokenizer: Any,
+    documents: Sequence[str | HasText],
+    *,
+    held_out: bool = True,
+    progress: bool = True,
+) -> Both:
+    """`perplexity` of two models and `kl_and_flips` between them, with each document
+    read once by each model.
+
+    Raises ValueError as these do.
+    """
+    plan = windows.plan(model, tokenizer, documents, held_out=held_out)
+    sums = windows.sums(plan, (reference, model), _both, progress=progress)
+    rest = plan.tokens, plan.window, plan.stride
+    before, after = (Perplexity(plan.documents, nats, *rest) for nats in sums[:2])
+    return Both(before, after, Divergence(*sums[2:], plan.tokens))
+
+
+def _both(
+    reference: Float[Tensor, "n vocab"],
+    model: Float[Tensor, "n vocab"],
+    ids: Int[Tensor, " n"],
+) -> Float[Tensor, "4 n"]:
+    """The loss of each, then KL and flips, of each token."""
+    nats = [_nats(reference, ids), _nats(model, ids)]
+    return torch.cat([*nats, _divergence(reference, model, ids)])
 
 
 def perfect_reader(documents: Sequence[almanac.Document]) -> Perplexity:

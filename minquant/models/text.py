@@ -5,12 +5,13 @@
     calibration_batches   documents -> batches without padding, for H and X
     continue_greedily     ids -> the most likely next ids, with a KV cache
     generate              the same for a string, from prompt to continuation
+    sample                texts that the model writes itself, drawn token by token
 
 A document is a `str`, or anything with a `.text`, such as `almanac.Document`. Its text
 alone decides which split it belongs to (`almanac.split_of`), in the almanac and in your
 own file: so no text can serve both to calibrate and to test.
 
-What is left out: sampling, and stopping early when every row has ended.
+What is left out: sampling from a prompt, and stopping early when every row has ended.
 """
 
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
+from tqdm.auto import tqdm
 
 from minquant import almanac
 
@@ -223,3 +225,43 @@ def generate(
     if tokenizer.eos_token_id in new_ids:
         new_ids = new_ids[: new_ids.index(tokenizer.eos_token_id)]
     return tokenizer.decode(new_ids, skip_special_tokens=True)
+
+
+@torch.no_grad()
+def sample(
+    model: nn.Module,
+    tokenizer: Any,
+    n: int,
+    length: int,
+    *,
+    seed: int = 0,
+    progress: bool = True,
+) -> list[str]:
+    """`n` texts of `length` tokens that the model writes itself, at temperature 1.
+
+    Each token is drawn as often as the model expects it, after BOS (or after EOS, where
+    there is no BOS). A text does not stop at EOS: what comes then is what the model
+    expects of a next text, or of a next turn of a chat. All texts are written at the
+    same time. The same seed gives the same texts on the same machine.
+
+    Raises ValueError if the tokenizer has neither BOS nor EOS, or if `length` is not
+    below the context the model was made for.
+    """
+    first = tokenizer.bos_token_id
+    first = tokenizer.eos_token_id if first is None else first
+    if first is None:
+        raise ValueError("tokenizer has neither BOS nor EOS to begin a text; give text")
+    room = getattr(model.config, "max_position_embeddings", None)
+    if room is not None and length >= room:
+        raise ValueError(f"length is {length}; the model reads {room} tokens, BOS too")
+    generator = torch.Generator().manual_seed(seed)
+    unread = torch.full((n, 1), first, device=next(model.parameters()).device)
+    cache, drawn = None, []
+    for _ in tqdm(range(length), "writing", delay=1, disable=not progress):
+        out = model(
+            input_ids=unread, past_key_values=cache, use_cache=True, logits_to_keep=1
+        )
+        p = out.logits[:, -1].float().softmax(-1).cpu()  # (n, vocab)
+        drawn.append(p.multinomial(1, generator=generator))
+        unread, cache = drawn[-1].to(unread), out.past_key_values
+    return tokenizer.batch_decode(torch.cat(drawn, 1))

@@ -12,8 +12,8 @@ things, and the last one is left out most often:
     not_measured   what nobody measured
 
 The page is Markdown, below a few lines of YAML that a hub reads: save it as README.md
-in the folder of `mq.export`. Model cards go back to Mitchell et al. 2019, "Model Cards
-for Model Reporting". Lesson 12 writes one.
+in the folder of `mq.export`, in UTF-8. Model cards go back to Mitchell et al. 2019,
+"Model Cards for Model Reporting". Lesson 12 writes one, and so does `mq.compress`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,8 @@ def card(
 
     base_model: the name of the model that was quantized. recipe: what was done, in
     words, by topic. harms: by measure, positive if worse. lines: the most that was
-    acceptable, for the measures that have a line. measured_on: the text or questions
+    acceptable, for the measures that have a line; without any line the table has no
+    columns for them. measured_on: the text or questions
     behind each harm. not_measured: at least one thing.
 
     Raises ValueError if a line has no harm, if measured_on lacks a harm, if
@@ -56,13 +57,16 @@ def card(
     if not not_measured:
         raise ValueError("not_measured is empty; there is always something")
     steps = [f"- **{topic}**: {words}" for topic, words in recipe.items()]
-    rows = [_row(m, harm, lines.get(m), measured_on[m]) for m, harm in harms.items()]
+    rows = [_row(m, harm, lines, measured_on[m]) for m, harm in harms.items()]
+    agreed = ["most, agreed before", "line"] if lines else []
+    header = ["what", "worse by", *agreed, "measured on"]
+    rows = [_cells(header), "|" + "---|" * len(header), *rows]
     gaps = [f"- {gap}" for gap in not_measured]
     paragraphs = [
         f"# {title}",
         "\n".join(steps),
         "How much worse than the model it was made from, with 95 % intervals:",
-        "\n".join([*_HEADER, *rows]),
+        "\n".join(rows),
         "Not measured:",
         "\n".join(gaps),
     ]
@@ -71,16 +75,17 @@ def card(
     return str(ModelCard("\n\n".join([front, *paragraphs]) + "\n"))
 
 
-_HEADER = (
-    "| what | worse by | most, agreed before | line | measured on |",
-    "|---|---|---|---|---|",
-)
-
-
-def _row(measure: str, harm: Harm, most: float | None, measured_on: str) -> str:
-    """A row of the table. most: the line of this measure, or None."""
+def _row(measure: str, harm: Harm, lines: Mapping[str, float], measured_on: str) -> str:
+    """A row of the table. A measure without a line leaves two cells empty."""
+    most = lines.get(measure)
     mean, low, high = (format_beside(x, most or 0.0) for x in harm)
-    agreed = "" if most is None else f"{most:g}"
-    judged = "" if most is None else _WORDS[verdict(harm, most)]
-    cells = measure, f"{mean} [{low}, {high}]", agreed, judged, measured_on
+    cells = [measure, f"{mean} [{low}, {high}]"]
+    if most is not None:
+        cells += [f"{most:g}", _WORDS[verdict(harm, most)]]
+    elif lines:
+        cells += ["", ""]
+    return _cells([*cells, measured_on])
+
+
+def _cells(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"

@@ -2,6 +2,7 @@
 
     export(model_hat, report, tokenizer, folder)      # a folder in Hugging Face's form
     export(model_hat, report, tokenizer, folder, format="gguf")         # for llama.cpp
+    check_export(model, tokenizer, grid, granularity)   # could it? asked before hours
 
     config.json          the model's, with a quantization_config: bits, groups, layers
     model.safetensors    the matrices as `pack_quantized` stores them, and the rest in
@@ -29,10 +30,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from minquant.files.pack_quantized import quantization_config, tensors_of
+from minquant.files import pack_quantized
 from minquant.layers.coded import CodedLinear
-from minquant.models.linear_layers import Report
-from minquant.serving.gguf_export import write_gguf
+from minquant.models.linear_layers import Report, linear_layers, weight_of
+from minquant.numerics.grids import Grid, code_dtype
+from minquant.numerics.groups import Granularity, group_shape
+from minquant.numerics.tensor import QuantizedTensor
+from minquant.serving.gguf_export import plan_gguf, tokenizer_settings, write_gguf
 
 LINEAR = nn.Linear | CodedLinear
 
@@ -59,18 +63,77 @@ def export(
     the report does not fit the model, or if a number is too large for dtype.
     """
     folder = Path(folder)
-    if format not in ("compressed-tensors", "gguf"):
-        raise ValueError(f'format is {format!r}; choose "compressed-tensors" or "gguf"')
     if folder.exists():
         raise ValueError(f"folder {folder} exists; give the name of a new one")
     if not report:
         raise ValueError("report is empty; give the one that quantize_ returned")
+    _check(model, report, tokenizer, format, dtype)
     if format == "gguf":
         with _new_folder(folder) as temporary:
             write_gguf(model, report, tokenizer, temporary / "model.gguf")
     else:
         _export_tensors(model, report, tokenizer, folder, dtype)
     return folder
+
+
+def check_export(
+    model: nn.Module,
+    tokenizer: Any,
+    grid: Grid,
+    granularity: Granularity,
+    *,
+    format: Literal["compressed-tensors", "gguf"] = "compressed-tensors",
+    dtype: torch.dtype = torch.float16,
+) -> None:
+    """Whether `export` could write a model if all its layers were quantized like this.
+
+    Ask before you quantize for hours. Arguments are those of `export` and of methods;
+    scales are taken to be numbers of dtype, and input scales to be folded.
+
+    Raises the ValueError that `export` would raise.
+
+    >>> import minquant as mq
+    >>> check_export(*mq.load(), mq.symmetric_full(3), mq.per_group(64))
+    Traceback (most recent call last):
+    ValueError: report has model.layers.0.self_attn.q_proj, whose grid is \
+symmetric_full of 3 bits, which the format has no word for; quantize with \
+grids.symmetric_full(4), or (8)
+    """
+    report = {
+        name: _stand_in(tuple(weight_of(layer).shape), grid, granularity, dtype)
+        for name, layer in linear_layers(model).items()
+    }
+    _check(model, report, tokenizer, format, dtype)
+
+
+def _stand_in(
+    shape: tuple[int, int], grid: Grid, granularity: Granularity, dtype: torch.dtype
+) -> QuantizedTensor:
+    """A matrix of one code and one scale; it takes no memory to speak of."""
+    groups = group_shape(shape, granularity)[:2]
+    code = torch.tensor(max(grid.low, 0), dtype=code_dtype(grid))
+    zeros = code.expand(groups) if grid.has_zeros else None
+    scales = torch.ones((), dtype=dtype).expand(groups)
+    return QuantizedTensor(code.expand(shape), scales, zeros, grid, granularity)
+
+
+def _check(
+    model: nn.Module, report: Report, tokenizer: Any, format: str, dtype: torch.dtype
+) -> None:
+    """Raises ValueError for what the format cannot hold."""
+    if format == "gguf":
+        plan_gguf(model, report)
+        tokenizer_settings(tokenizer, model.config.vocab_size)
+    elif format == "compressed-tensors":
+        for name, quantized in report.items():
+            try:
+                pack_quantized.check(quantized, dtype)
+            except ValueError as problem:
+                raise ValueError(f"report has {name}, whose {problem}") from problem
+        for _ in _plain_tensors(model, report, dtype):
+            pass  # each is checked when its turn comes
+    else:
+        raise ValueError(f'format is {format!r}; choose "compressed-tensors" or "gguf"')
 
 
 def _export_tensors(
@@ -81,16 +144,13 @@ def _export_tensors(
 
     tensors = dict(_plain_tensors(model, report, dtype))
     for name, quantized in report.items():
-        try:
-            parts = tensors_of(quantized, dtype)
-        except ValueError as problem:
-            raise ValueError(f"report has {name}, whose {problem}") from problem
+        parts = pack_quantized.tensors_of(quantized, dtype)
         tensors |= {f"{name}.{part}": tensor for part, tensor in parts.items()}
     config = copy.deepcopy(model.config)
     config.architectures = config.architectures or [type(model).__name__]
     config.dtype = dtype
     linear = [n for n, layer in model.named_modules() if isinstance(layer, LINEAR)]
-    config.quantization_config = quantization_config(report, linear)
+    config.quantization_config = pack_quantized.quantization_config(report, linear)
     with _new_folder(folder) as temporary:
         config.save_pretrained(temporary)
         generation = copy.deepcopy(getattr(model, "generation_config", None))

@@ -5,18 +5,27 @@ python tests/house/test_readme.py --update   # print the example's output into i
 
 import os
 import re
+import shlex
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "notebooks"))  # for --update, where pytest is not
+for place in ("notebooks", "tests"):  # for --update, where pytest does not do it
+    sys.path.insert(0, str(ROOT / place))
 import anatomy  # noqa: E402
 import build  # noqa: E402
+import pytest  # noqa: E402
+from helpers.llama_cpp import SPEC, Engine  # noqa: E402
 
 README = ROOT / "README.md"
-TEXT = README.read_text()
+TEXT = README.read_text(encoding="utf-8")
 EXAMPLE = re.compile(r"```python\n(.*?)```\n\n```text\n(.*?)```", re.DOTALL)
+COMMAND = re.compile(
+    r"```console\n(python -m .*?)\n```\n\n```text\n(.*?)```", re.DOTALL
+)
+NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
 COURSE = TEXT.partition("## The course\n")[2].partition("\n## ")[0]
 LESSONS = re.findall(r"^\| (\d\d) \| (.+?) \| .+ \|$", COURSE, re.MULTILINE)
 LINK = re.compile(r"\[(.+)\]\(notebooks/(\w+\.ipynb)\)")
@@ -37,13 +46,29 @@ def printed(code, cwd=ROOT):
     return done.stdout
 
 
+def page_of(command, cwd):
+    """What the command prints, from the page's title on."""
+    done = subprocess.run(
+        [sys.executable, *shlex.split(command)[1:]],
+        env={**os.environ, **build.OFFLINE},
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout[done.stdout.index("# smollm2") :]
+
+
 def update():
-    """Write what the example prints today into the README."""
+    """Write what the example and the command print today into the README."""
     code, _ = EXAMPLE.search(TEXT).groups()
-    output = printed(code)
-    shown = f"```python\n{code}```\n\n```text\n{output}```"
-    README.write_text(EXAMPLE.sub(lambda _: shown, TEXT))
-    print(output, end="")
+    shown = f"```python\n{code}```\n\n```text\n{printed(code)}```"
+    text = EXAMPLE.sub(lambda _: shown, TEXT)
+    command, _ = COMMAND.search(TEXT).groups()
+    with tempfile.TemporaryDirectory() as folder:
+        page = page_of(command, folder)
+    shown = f"```console\n{command}\n```\n\n```text\n{page}```"
+    README.write_text(COMMAND.sub(lambda _: shown, text), encoding="utf-8")
 
 
 def title(path):
@@ -56,11 +81,39 @@ def test_there_is_one_example_and_it_prints_what_the_page_says():
     assert printed(code) == output
 
 
-def test_what_follows_the_example_works_and_writes_the_folder(tmp_path):
+def test_what_follows_the_example_works_and_writes_the_folders(tmp_path):
     first, second = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-    begun = first.partition("texts = ")[0]  # the model is open; nothing measured yet
-    printed(begun + second.replace("batches)", "batches, progress=False)"), tmp_path)
-    assert (tmp_path / "almanac-4bit/model.safetensors").is_file()
+    (between,) = re.findall(r"`(mq\.export\(.*?\))`", TEXT)
+    code = [first, between, second.replace("batches)", "batches, progress=False)")]
+    printed("\n".join(code), tmp_path)
+    folders = sorted(path.parent.name for path in tmp_path.glob("*/model.safetensors"))
+    assert folders == ["almanac-4bit", "almanac-rtn"]
+
+
+def numbers(text):
+    """The numbers in a text, but for the damping: either may win."""
+    text = re.sub(r"\*\*damping\*\*: [\d.]+", "", text)
+    return [float(n.replace(",", "")) for n in NUMBER.findall(text)]
+
+
+@pytest.mark.skipif(not SPEC, reason="llama.cpp is in the package xllamacpp")
+def test_the_command_prints_what_the_page_says_and_llama_cpp_runs_the_file(tmp_path):
+    """Numbers may be others on other machines, but not far away: the model draws its
+    text, and a last bit can send it another way."""
+    command, shown = COMMAND.search(TEXT).groups()
+    page = page_of(command, tmp_path)
+    assert NUMBER.sub("#", page) == NUMBER.sub("#", shown)
+    for ours, there in zip(numbers(page), numbers(shown), strict=True):
+        assert abs(ours - there) <= 0.5 * max(ours, there), (ours, there)
+    (folder,) = tmp_path.iterdir()
+    assert sorted(p.name for p in folder.iterdir()) == ["README.md", "model.gguf"]
+    engine = Engine(folder / "model.gguf")
+    try:
+        ids = engine.tokens("The capital of France is")
+        answer = int(engine.logits(ids)[-1].argmax())
+        assert engine.tokens(" Paris") == [answer]
+    finally:
+        engine.close()
 
 
 def test_the_example_is_of_a_size_to_be_read_at_a_glance():

@@ -36,6 +36,12 @@ def test_every_harm_is_told_with_its_interval_its_line_and_whether_it_held():
     ]
 
 
+def test_where_nothing_was_agreed_there_are_no_columns_for_it():
+    page = card(**{**GIVEN, "lines": {}})
+    assert "| what | worse by | measured on |\n|---|---|---|\n" in page
+    assert rows(page)[0] == ["facts, points", "1.6 [1, 2.2]", "2,000 questions"]
+
+
 def test_a_hub_reads_what_it_was_made_from():
     _, front, _ = card(**GIVEN).split("---\n", 2)
     assert yaml.safe_load(front) == {
