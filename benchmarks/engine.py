@@ -40,6 +40,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from helpers.llama_cpp import Engine
 
 import minquant as mq
+from minquant.measure.evaluate import kl_divergence
 from minquant.models.text import continue_greedily
 from minquant.serving.gguf_export import write_gguf
 
@@ -175,7 +176,7 @@ def kl(path: Path, model: nn.Module, texts: list[list[int]]) -> list[float]:
         with torch.no_grad():
             p = model(torch.tensor([ids])).logits[0].log_softmax(-1)
         q = engine.logits(ids).log_softmax(-1)
-        found.append((p.exp() * (p - q)).sum(-1).mean().item())
+        found.append(kl_divergence(p, q).mean().item())
     engine.close()
     return found
 

@@ -69,7 +69,9 @@ def tune(
     """
     if not 1 <= tokens <= launch.STEPS[-1]:
         raise ValueError(f"tokens is {tokens}; plans are for 1 to {launch.STEPS[-1]}")
-    X = torch.randn(tokens, packed.shape[1], device=packed.words.device).half()
+    device = packed.words.device
+    draw = {"device": device, "generator": torch.Generator(device).manual_seed(0)}
+    X = torch.randn(tokens, packed.shape[1], dtype=torch.float32, **draw).half()
     if reason := launch.refuses(X, packed):
         raise ValueError(f"packed cannot be tuned: {reason}")
     from minquant.kernels.triton_kernels import triton

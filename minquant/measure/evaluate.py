@@ -54,9 +54,11 @@ def layer_error(
         mean_squared = mean((X (W_hat - W)ᵀ)²)
         relative     = mean_squared / mean((X Wᵀ)²)
 
-    This is what GPTQ and AWQ minimise. Computed in float32. Lesson 04.
+    This is what GPTQ and AWQ minimise. Outputs are computed in float32, and squared in
+    float64, where no small output becomes 0 and no large one infinite. Of outputs that
+    are all 0, `relative` is 0 if they stay so, else infinite. Lesson 04.
 
-    Raises ValueError if the shapes do not fit.
+    Raises ValueError if the shapes do not fit, or if there is no output.
 
     >>> W, X = torch.tensor([[2.0, 0.0]]), torch.tensor([[1.0, 5.0], [3.0, 5.0]])
     >>> layer_error(W, torch.tensor([[1.0, 0.0]]), X)
@@ -67,9 +69,13 @@ def layer_error(
             f"W is {tuple(W.shape)}, W_hat {tuple(W_hat.shape)}, X {tuple(X.shape)}; "
             "give W and W_hat (out, in), and X (n, in)"
         )
+    if not len(X) or not W.numel():
+        raise ValueError(
+            f"W is {tuple(W.shape)}, X {tuple(X.shape)}; there is no output to compare"
+        )
     X = X.float()
-    error = (X @ (W_hat.float() - W.float()).T).square().mean().item()
-    power = (X @ W.float().T).square().mean().item()
+    error = (X @ (W_hat.float() - W.float()).T).double().square().mean().item()
+    power = (X @ W.float().T).double().square().mean().item()
     return LayerError(error, error / power if power else (inf if error else 0.0))
 
 
@@ -151,8 +157,24 @@ def _divergence(
             "compare two versions of one model"
         )
     p, q = reference.float().log_softmax(-1), model.float().log_softmax(-1)
-    kl = (p.exp() * (p - q)).sum(-1)
-    return torch.stack([kl, (p.argmax(-1) != q.argmax(-1)).float()])
+    return torch.stack([kl_divergence(p, q), (p.argmax(-1) != q.argmax(-1)).float()])
+
+
+def kl_divergence(
+    p: Float[Tensor, "n vocab"], q: Float[Tensor, "n vocab"]
+) -> Float[Tensor, " n"]:
+    """KL in nats, from log-probabilities: the sum of exp(p) (p - q) over words.
+
+    A word that p rules out adds nothing, whatever q makes of it: 0 log 0 is 0. Where q
+    rules out a word that p does not, KL is infinite.
+
+    >>> p = torch.tensor([[0.5, 0.5, 0.0]]).log()
+    >>> kl_divergence(p, p), kl_divergence(p, torch.tensor([[1.0, 0.0, 0.0]]).log())
+    (tensor([0.]), tensor([inf]))
+    """
+    ruled_out = p.exp() == 0  # -inf, or too small for float32
+    p, q = p.masked_fill(ruled_out, 0), q.masked_fill(ruled_out, 0)
+    return (p.exp() * (p - q)).sum(-1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,8 +198,12 @@ class Perplexity:
 
     @property
     def value(self) -> float:
-        """exp(nats): the model is as unsure as in a fair draw from so many tokens."""
-        return exp(self.nats)
+        """exp(nats): the model is as unsure as in a fair draw from so many tokens.
+        Infinite above 709 nats."""
+        try:
+            return exp(self.nats)
+        except OverflowError:  # more than a float holds
+            return inf
 
     def interval(self, level: float = 0.95, *, seed: int = 0) -> tuple[float, float]:
         """The interval of `nats`, by drawing documents again."""
@@ -273,7 +299,10 @@ def perfect_reader(documents: Sequence[almanac.Document]) -> Perplexity:
     """The best possible loss on documents of the almanac, which is their entropy.
 
     `compare(perfect_reader(...), perplexity(...))` is what a model could still learn.
+    Raises ValueError if there is no document.
     """
+    if not documents:
+        raise ValueError("documents is empty; give at least one")
     tokens = torch.tensor([len(document.words) + 1 for document in documents])
     entropy = torch.tensor([d.entropy for d in documents], dtype=torch.float64)
     prints = tuple(almanac.fingerprint(d.text) for d in documents)

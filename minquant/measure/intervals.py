@@ -43,8 +43,10 @@ def bootstrap(
     paired difference give the differences as `sums`. The same seed gives the same
     interval.
 
-    Raises ValueError for fewer than two documents, for counts of another shape, or for
-    `level` outside (0, 1).
+    An infinite sum makes an end infinite where enough draws have it.
+
+    Raises ValueError for fewer than two documents, for counts of another shape or not
+    above 0, or for `level` outside (0, 1).
 
     >>> bootstrap(torch.tensor([1.0, 1.0, 1.0]))
     (1.0, 1.0)
@@ -66,9 +68,18 @@ def bootstrap(
             f"counts has shape {tuple(counts.shape)} but sums {tuple(sums.shape)}; "
             "give one count per document"
         )
+    if not (counts > 0).all():
+        empty = int((~(counts > 0)).nonzero()[0])
+        raise ValueError(
+            f"counts[{empty}] is {counts[empty]:g}; leave out documents without tokens"
+        )
     means = torch.cat([sums[i].sum(1) / counts[i].sum(1) for i in _draws(d, seed)])
-    tail = (1 - level) / 2
-    low, high = torch.quantile(means, torch.tensor([tail, 1 - tail]).double()).tolist()
+    tails = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
+    ends = torch.quantile(means, tails)
+    if means.isinf().any():  # between two infinite means quantile computes inf - inf
+        above = torch.quantile(means, tails, interpolation="higher")
+        ends = torch.where(ends.isnan(), above, ends)
+    low, high = ends.tolist()
     return low, high
 
 

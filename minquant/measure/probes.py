@@ -33,7 +33,7 @@ _TOKENS = 8192  # prompts times their length, in one batch
 
 @dataclass(frozen=True)
 class Share:
-    """How many of n are right.
+    """How many of n are right. Raises ValueError unless 0 <= right <= n, and n >= 1.
 
     >>> Share(9, 10)
     90.0% of 10 [59.6%, 98.2%]
@@ -41,6 +41,9 @@ class Share:
 
     right: int
     n: int
+
+    def __post_init__(self) -> None:
+        self.interval()  # it refuses what is no share
 
     @property
     def mean(self) -> float:

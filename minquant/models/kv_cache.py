@@ -37,7 +37,7 @@ tokens. Lesson 11.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -45,6 +45,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from minquant.methods.rtn import quantize_rtn
+from minquant.models.temporary import by_name, changed
 from minquant.numerics.grids import zero_point
 from minquant.numerics.groups import PER_CHANNEL, per_group
 from minquant.numerics.tensor import QuantizedTensor
@@ -53,6 +54,7 @@ Axis = Literal["channel", "token"]
 M = TypeVar("M", bound=nn.Module)
 FULL = 16  # bits: not rounded
 _NOT_IN_CHUNKS = "labels", "output_hidden_states", "output_attentions"
+_PER_TOKEN = "position_ids", "token_type_ids"  # (batch, time): cut like the input
 
 
 @dataclass(frozen=True)
@@ -151,67 +153,73 @@ def rounding(model: M, scheme: Rounding, *, chunk: int | None = 32) -> Iterator[
     the model wrote each token itself. None reads the whole input in one piece, and only
     later calls find it rounded. All calls that continue one cache must be made in the
     same context. Yields the model, for calls without gradients. Parts of the model that
-    are called directly are not affected.
+    are called directly are not affected, and no copy of the model is.
 
-    Raises ValueError if chunk is below 1. When the model runs, raises ValueError for a
-    cache that does not keep all tokens, for padding on the left, for inputs_embeds, for
-    get_decoder(), and where an input is cut, for labels, hidden states and attentions.
+    Raises ValueError if chunk is below 1, or inside another rounding of the model. When
+    the model runs, raises ValueError for a cache that does not keep all tokens, for
+    padding on the left, for inputs_embeds, for get_decoder(), and where an input is
+    cut, for labels, hidden states, attentions, and tensors that it is not known how to
+    cut.
     """
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk is {chunk}; choose at least 1 token, or None")
-    replaced = ("forward", "get_decoder")
-    outer = {name: vars(model)[name] for name in replaced if name in vars(model)}
-    model.forward, model.get_decoder = _in_chunks(model, scheme, chunk), _refuse_decoder
-    try:
+    read = partial(_read, scheme, chunk)
+    with changed(model, forward=read, get_decoder=_refuse_decoder):
         yield model
-    finally:
-        del model.forward, model.get_decoder
-        vars(model).update(outer)  # those of a rounding around this one
 
 
-def _refuse_decoder() -> None:
+def _refuse_decoder(*_: Any) -> None:
     raise ValueError("get_decoder() would bypass kv_cache.rounding; call the model")
 
 
-def _in_chunks(model: nn.Module, scheme: Rounding, chunk: int | None) -> Callable:
-    """A forward that reads `chunk` tokens at a time, and rounds old tokens after each
-    chunk."""
-    forward = model.forward
-
-    @wraps(forward)
-    @torch.no_grad()
-    def read(input_ids: Any = None, past_key_values: Any = None, **options: Any) -> Any:
-        """The model's forward, chunk by chunk; its logits as if it were one call."""
-        _check(input_ids, chunk, options, getattr(model, "config", None))
-        returns_cache = options.pop("use_cache", None) is not False
-        mask = options.pop("attention_mask", None)
-        positions = options.pop("position_ids", None)
-        logits_to_keep = options.pop("logits_to_keep", 0)
-        cache, logits = past_key_values, []
-        width = input_ids.shape[1]
-        before = 0 if cache is None else cache.get_seq_length()
-        step = chunk or width
-        for start in range(0, width, step):
-            end = min(start + step, width)
-            if mask is not None:
-                options["attention_mask"] = mask[..., : before + end]
-            if positions is not None:
-                options["position_ids"] = positions[..., start:end]
-            out = forward(
-                input_ids[:, start:end],
-                past_key_values=cache,
-                logits_to_keep=min(logits_to_keep, end - start),
-                use_cache=True,
-                **options,
-            )
-            cache = out.past_key_values
-            _round_(cache, scheme, before + start, before + end)
-            logits.append(out.logits)
-        out.logits = torch.cat(logits, 1)[:, -logits_to_keep:]
-        out.past_key_values = cache if returns_cache else None
-        return out
-
-    return read
+@torch.no_grad()
+def _read(
+    scheme: Rounding,
+    chunk: int | None,
+    model: nn.Module,
+    forward: Callable,
+    *args: Any,
+    **kwargs: Any,
+) -> Any:
+    """This replaces `forward` of the model: it reads `chunk` tokens at a time, and
+    rounds old tokens after each chunk. Its logits are as if it were one call."""
+    options = by_name(forward, args, kwargs)
+    config = getattr(model, "config", None)
+    ids = options.pop("input_ids", None)
+    _check(ids, chunk, options, config)
+    cache = options.pop("past_key_values", None)
+    returns_cache = options.pop("use_cache", None) is not False
+    as_tuple = not options.get("return_dict", getattr(config, "return_dict", True))
+    if as_tuple:
+        options["return_dict"] = True
+    mask = options.pop("attention_mask", None)
+    per_token = {name: options.pop(name, None) for name in _PER_TOKEN}
+    keep = options.pop("logits_to_keep", 0)  # the last so many, or their places
+    width = ids.shape[1]
+    before = 0 if cache is None else cache.get_seq_length()
+    step, logits = chunk or width, []
+    for start in range(0, width, step):
+        end = min(start + step, width)
+        for name, x in per_token.items():
+            if x is not None:
+                options[name] = x[..., start:end]
+        if mask is not None:
+            rows = mask[..., start:end, :] if mask.ndim == 4 else mask
+            options["attention_mask"] = rows[..., : before + end]
+        out = forward(
+            input_ids=ids[:, start:end],
+            past_key_values=cache,
+            logits_to_keep=min(keep, end - start) if isinstance(keep, int) else 0,
+            use_cache=True,
+            **options,
+        )
+        cache = out.past_key_values
+        _round_(cache, scheme, before + start, before + end)
+        logits.append(out.logits)
+    kept = slice(-keep, None) if isinstance(keep, int) else keep
+    out.logits = torch.cat(logits, 1)[:, kept]
+    out.past_key_values = cache if returns_cache else None
+    return out.to_tuple() if as_tuple else out
 
 
 def _check(ids: Any, chunk: int | None, options: dict[str, Any], config: Any) -> None:
@@ -220,11 +228,18 @@ def _check(ids: Any, chunk: int | None, options: dict[str, Any], config: Any) ->
     if ids is None or options.get("inputs_embeds") is not None:
         raise ValueError("inputs_embeds cannot be read here; give input_ids alone")
     mask = options.get("attention_mask")
-    if getattr(mask, "ndim", 0) == 2 and not mask[:, 0].all():  # would share rulers
+    if mask is not None and getattr(mask, "ndim", 0) not in (2, 4):
+        raise ValueError(
+            f"attention_mask is a {type(mask).__name__}; give a tensor of (batch, time)"
+        )
+    if mask is not None and mask.ndim == 2 and not mask[:, 0].all():
+        # tokens would share rulers with what is no token
         raise ValueError("attention_mask pads on the left; read one text at a time")
     if chunk is None or ids.shape[1] <= chunk:
         return
-    for name in _NOT_IN_CHUNKS:
+    cut = ("attention_mask", "logits_to_keep", *_PER_TOKEN)
+    tensors = [n for n, x in options.items() if isinstance(x, Tensor) and n not in cut]
+    for name in dict.fromkeys((*_NOT_IN_CHUNKS, *tensors)):
         value = options.get(name, getattr(config, name, None))
         if value is not None and value is not False:
             raise ValueError(

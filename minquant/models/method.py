@@ -20,6 +20,7 @@ were equally large and independent of each other. Lesson 04.
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from jaxtyping import Float
@@ -146,4 +147,4 @@ def relative_error(
     else:
         parts = [A.square().sum() for A in (D, W)]
     error, power = (part.item() for part in parts)
-    return error / power if power else 0.0
+    return error / power if power else (inf if error else 0.0)

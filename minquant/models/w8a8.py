@@ -7,7 +7,8 @@
 Weights (W) and what flows into them (*activations*, A) are both rounded to 8 bits, in
 each forward pass again. Inside the `with` block each linear layer of the decoder layers
 multiplies in this way, and afterwards as before. No weight is written. This measures
-what integers do to a model's predictions, and is no faster than floats.
+what integers do to a model's predictions, and is no faster than floats. Copies and
+files that are made inside are those of the plain model (`temporary.py`).
 
     "absmax"        one scale for all of X, one for all of W
     "vector_wise"   a scale per token, and one per row of W
@@ -28,10 +29,10 @@ model rather than measuring it. Lesson 05.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -41,10 +42,11 @@ from minquant.methods.llm_int8 import INT8, OutlierWeights, llm_int8, outlier_co
 from minquant.methods.rtn import fake_quantize, floats
 from minquant.methods.smoothquant import smooth_product
 from minquant.models.linear_layers import linear_layers, weight_of
+from minquant.models.temporary import by_name, changed
 from minquant.numerics.groups import PER_CHANNEL, PER_TENSOR
 from minquant.numerics.tensor import QuantizedTensor
 
-Product: TypeAlias = Callable[[Tensor], Tensor]  # X (n, in) -> X Wᵀ (n, out)
+Product: TypeAlias = Callable[[Tensor, Tensor], Tensor]  # X (n, in), W -> X Wᵀ (n, out)
 Kind: TypeAlias = Literal["absmax", "vector_wise", "llm_int8", "smooth"]
 KINDS = ("absmax", "vector_wise", "llm_int8", "smooth")
 
@@ -93,32 +95,27 @@ def w8a8(
     Layers that are not in it are rounded as in "vector_wise".
 
     Yields the counts so far, by layer. Raises ValueError if kind is unknown, if a
-    report is missing or of another model, or if an option does not fit.
+    report is missing or of another model, if an option does not fit, or inside another
+    w8a8 of the same model.
     """
     layers = linear_layers(model)
     _check(kind, layers, report)
     counts = {name: OutlierCounts() for name in layers}
-    integers_only = kind != "llm_int8"
-    try:
+    with ExitStack() as stack:
         for name, layer in layers.items():
-            if kind == "absmax":
-                product = partial(absmax_product, W=weight_of(layer))
-            elif report and name in report:
-                product = partial(
-                    smooth_product, quantized=report[name], X_granularity=PER_CHANNEL
-                )
+            if report and name in report:
+                product = partial(_smooth, report[name])
+            elif kind == "absmax":
+                product = absmax_product
             else:
                 product = partial(
                     llm_int8,
-                    W=weight_of(layer),
-                    threshold=torch.inf if integers_only else threshold,
+                    threshold=threshold if kind == "llm_int8" else torch.inf,
                     outlier_weights=outlier_weights,
                 )
-            layer.forward = partial(_forward, layer, product, counts[name], threshold)
+            forward = partial(_forward, product, counts[name], threshold)
+            stack.enter_context(changed(layer, forward=forward))
         yield counts
-    finally:
-        for layer in layers.values():
-            vars(layer).pop("forward", None)  # uncovers the forward of its class
 
 
 def absmax_product(
@@ -137,17 +134,27 @@ def absmax_product(
     return X_hat @ W_hat.to(X_hat).T
 
 
+def _smooth(
+    quantized: QuantizedTensor, X: Float[Tensor, "n in"], W: Float[Tensor, "out in"]
+) -> Float[Tensor, "n out"]:
+    """X Wᵀ from the codes of W · s in a report, not from W."""
+    return smooth_product(X, quantized, X_granularity=PER_CHANNEL)
+
+
 def _forward(
-    layer: nn.Module,
     product: Product,
     counts: OutlierCounts,
     threshold: float,
-    states: Tensor,
+    layer: nn.Module,
+    plain: Callable[..., Tensor],
+    *args: Any,
+    **kwargs: Any,
 ) -> Tensor:
-    """This replaces the forward of a linear layer."""
+    """This replaces `plain`, the forward of a linear layer."""
+    (states,) = by_name(plain, args, kwargs).values()
     X = states.flatten(0, -2)  # (batch, time, in) -> (n, in)
     counts.count(X, threshold)
-    Y = product(X).to(X)  # (n, out)
+    Y = product(X, weight_of(layer)).to(X)  # (n, out)
     Y = Y if layer.bias is None else Y + layer.bias
     return Y.unflatten(0, states.shape[:-1])
 
@@ -157,8 +164,7 @@ def _check(
     layers: Mapping[str, nn.Module],
     report: Mapping[str, QuantizedTensor] | None,
 ) -> None:
-    """Raise ValueError for an unknown kind, for a report that does not fit, and inside
-    another w8a8."""
+    """Raise ValueError for an unknown kind, and for a report that does not fit."""
     if kind not in KINDS:
         raise ValueError(f"kind is {kind!r}; choose from {', '.join(KINDS)}")
     if (kind == "smooth") != bool(report):
@@ -169,7 +175,3 @@ def _check(
     for name, quantized in (report or {}).items():
         if name not in layers or weight_of(layers[name]).shape != quantized.codes.shape:
             raise ValueError(f"report names {name!r}, but model has no such layer")
-    if any("forward" in vars(layer) for layer in layers.values()):
-        raise ValueError(
-            "model already multiplies in 8-bit integers; leave the other w8a8 first"
-        )

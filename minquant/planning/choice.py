@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, inf, isnan
+from math import ceil, inf, isfinite, isnan
 from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 Judgement = Literal["held", "unsure", "broken"]
@@ -95,7 +95,7 @@ class Choice:
 def verdict(harm: Harm, most: float) -> Judgement:
     """Whether a harm stays within its line, `most`. Exactly on the line is within it.
 
-    Raises ValueError if low <= mean <= high does not hold, or if most is not a number.
+    Raises ValueError if low <= mean <= high does not hold, or if most is nan or -inf.
 
     >>> verdict(Harm(1.0, 0.4, 1.6), 2.0), verdict(Harm(1.0, 0.4, 1.6), 1.2)
     ('held', 'unsure')
@@ -105,8 +105,8 @@ def verdict(harm: Harm, most: float) -> Judgement:
             f"harm has mean {harm.mean} with the interval [{harm.low}, {harm.high}]; "
             "give (mean, low, high), positive for worse"
         )
-    if isnan(most):
-        raise ValueError("most is nan; write down how much harm is acceptable")
+    if isnan(most) or most == -inf:
+        raise ValueError(f"most is {most}; write down how much harm is acceptable")
     if harm.high <= most:
         return "held"
     return "broken" if harm.low > most else "unsure"
@@ -116,14 +116,15 @@ def times_as_many(harm: Harm, most: float) -> float:
     """About how many times as many questions it takes for the line to hold.
 
     An interval shrinks with the square root of the number of questions, and the mean is
-    assumed to stay. 1 if the line holds already; infinity if the mean is not below it.
+    assumed to stay. 1 if the line holds already; infinity if the mean is not below it,
+    or if no number of questions makes an infinite interval narrow.
 
     >>> times_as_many(Harm(1.0, -1.0, 3.0), 2.0)  # half as wide
     4.0
     """
     if harm.high <= most:
         return 1.0
-    if harm.mean >= most:
+    if harm.mean >= most or not isfinite(harm.high - harm.mean):
         return inf
     return ((harm.high - harm.mean) / (most - harm.mean)) ** 2
 

@@ -43,6 +43,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from minquant.measure import windows
+from minquant.measure.evaluate import kl_divergence
 from minquant.models.linear_layers import Report, distinct, linear_layers, weight_of
 from minquant.models.quantize import quantize_
 from minquant.models.text import HasText, check_split
@@ -130,7 +131,7 @@ def _kl_to(predictions: Sequence[Float[Tensor, "_ vocab"]]) -> windows.Measure:
     def measure(logits: Float[Tensor, "n vocab"], ids: Int[Tensor, " n"]) -> Tensor:
         """KL in nats, (1, n)."""
         p, q = next(stored), logits.float().log_softmax(-1)
-        return (p.exp() * (p - q)).sum(-1)[None]
+        return kl_divergence(p, q)[None]
 
     return measure
 

@@ -37,6 +37,7 @@ from minquant.layers.coded import CodedLinear
 from minquant.layers.lora import LoraLinear
 from minquant.models.linear_layers import select_layers, weight_of
 from minquant.training.adapters import adaptable, adapters, add_adapters_
+from minquant.training.checkpoint import replacing
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
@@ -68,6 +69,7 @@ def save_adapters(
     model: nn.Module, folder: str | Path, *, base_model: str | None = None
 ) -> None:
     """Writes the adapters of a model into a folder, which is created if it is missing.
+    Adapters in it are replaced when the new ones are complete.
 
     base_model: where the base comes from, for readers of the file; None is the name
     that the model was loaded by. Raises ValueError if there are no adapters, or if
@@ -82,11 +84,14 @@ def save_adapters(
         )
     (kind,) = kinds
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     name = base_model or getattr(model, "name_or_path", None) or None
-    config = _config(model, layers, *kind, base_model=name)
-    (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-    save_file(_separate(tensors_of(layers)), folder / WEIGHTS, {"format": "pt"})
+    content = _config(model, layers, *kind, base_model=name)
+    text = json.dumps(content, indent=2, sort_keys=True) + "\n"
+    with replacing(folder / CONFIG) as config, replacing(folder / WEIGHTS) as weights:
+        config.write_text(text)
+        save_file(_separate(tensors_of(layers)), weights, {"format": "pt"})
+        # Old config, new weights would be a wrong alpha. Without a config none is read.
+        (folder / CONFIG).unlink(missing_ok=True)
 
 
 def load_adapters_(

@@ -21,7 +21,7 @@ arithmetic. `adapter_files` saves adapters and loads them. Lesson 09.
 """
 
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -38,6 +38,7 @@ from minquant.models.linear_layers import (
     weight_of,
 )
 from minquant.models.packed_model import coded_layers, pack_
+from minquant.models.temporary import by_name, changed
 from minquant.numerics.tensor import QuantizedTensor
 
 M = TypeVar("M", bound=nn.Module)
@@ -149,32 +150,46 @@ def merge_adapters_(model: M, dtype: torch.dtype | None = None) -> M:
 def checkpointed(model: nn.Module) -> Iterator[None]:
     """Inside the `with` block, decoder layers keep only their inputs.
 
-    The backward pass may come after the block. The cache of keys and values is off.
+    The backward pass may come after the block. There is no cache of keys and values, as
+    the backward pass would fill it once more. Where no gradients are kept, as in
+    `mq.generate`, the model runs as outside the block, with a cache. A copy of the
+    model is not affected.
+
+    Raises ValueError inside another `checkpointed` of the same model, and when the
+    model runs with gradients and is asked for a cache.
     """
     blocks = decoder_blocks(model)
-    # an instance has a forward of its own if there is a `with` around this one
-    before = [vars(block).get("forward") for block in blocks]
-    try:
+    body = next(m for m in model.modules() if any(c is blocks for c in m.children()))
+    with ExitStack() as stack:
+        stack.enter_context(changed(body, forward=_without_cache))
         for block in blocks:
-            block.forward = partial(_recomputed, block.forward)
+            stack.enter_context(changed(block, forward=_recomputed))
         yield
-    finally:
-        for block, forward in zip(blocks, before, strict=True):
-            vars(block).pop("forward", None)  # back to the forward of the class
-            if forward is not None:
-                block.forward = forward
 
 
-def _recomputed(forward: Callable, *args: Any, **kwargs: Any) -> Any:
-    """A forward pass that is repeated in the backward pass, with the same dropout.
+def _without_cache(_: nn.Module, forward: Callable, *args: Any, **kwargs: Any) -> Any:
+    """This replaces the forward of the module that holds the decoder layers."""
+    if not torch.is_grad_enabled():
+        return forward(*args, **kwargs)
+    options = by_name(forward, args, kwargs)
+    if options.get("use_cache") or options.get("past_key_values") is not None:
+        raise ValueError(
+            "use_cache or past_key_values asks for a cache, and inside checkpointed "
+            "the backward pass would fill it once more; leave it out, or call the "
+            "model under torch.no_grad()"
+        )
+    return forward(**options | {"use_cache": False})
 
-    A cache would be filled twice, so there is none. The reentrant form would need an
-    input with a gradient, and ids have none.
+
+def _recomputed(_: nn.Module, forward: Callable, *args: Any, **kwargs: Any) -> Any:
+    """This replaces the forward of a decoder layer: it is repeated in the backward
+    pass, with the same dropout.
+
+    The reentrant form would need an input with a gradient, and ids have none.
     """
-    for name in ("past_key_values", "layer_past"):
-        if name in kwargs:
-            kwargs[name] = None
-    return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+    if not torch.is_grad_enabled():
+        return forward(*args, **kwargs)
+    return checkpoint(partial(forward, **kwargs), *args, use_reentrant=False)
 
 
 def base_bytes(model: nn.Module) -> dict[str, bytes]:

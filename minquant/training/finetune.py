@@ -5,7 +5,8 @@
     qlora     the frozen weights are NF4 codes with double quantization
 
     student = prepared(model, "qlora")        # a copy, and its optimizer
-    losses = train_(student, batches)
+    losses = train_(student, batches)         # checkpoint="run.safetensors": goes on
+                                              # after a kill (checkpoint.py)
 
 Small steps vanish in 16 bits: bf16 has 8 bits of precision, so near 1 the next number
 is 1/128 away, and 1 + 0.001 is 1 again. So weights that are trained in 16 bits are kept
@@ -30,6 +31,7 @@ import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import cos, pi
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -38,6 +40,7 @@ from torch import Tensor, nn
 
 from minquant.layers.lora import nf4
 from minquant.training.adapters import add_adapters_, trainable
+from minquant.training.checkpoint import EVERY, Checkpoint
 
 WAYS = "full", "lora", "qlora"
 RATES = {"full": 1e-3, "lora": 6e-3, "qlora": 6e-3}  # Adam's, for the small almanac
@@ -75,6 +78,42 @@ class MasterAdam(torch.optim.Adam):
             master.grad = None
             self.state[master]["master"] = master
             W.copy_(master)
+
+    def state_dict(self) -> dict[str, Any]:
+        """As Adam's, with the master of every weight, also before its first step."""
+        packed = super().state_dict()
+        for index, master in enumerate(self.masters):
+            packed["state"].setdefault(index, {})["master"] = master.detach()
+        return packed
+
+    @torch.no_grad()
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As Adam's, with the masters. The 16-bit weights are the model's to load.
+
+        Raises ValueError if a master is missing, or is not of its weight's shape.
+        """
+        moments, masters = {}, {}
+        for index, state in state_dict["state"].items():
+            masters[index] = state.get("master")
+            if others := {key: x for key, x in state.items() if key != "master"}:
+                moments[index] = others  # Adam has none before a weight's first step
+        for index, master in enumerate(self.masters):
+            stored = masters.get(index)
+            if stored is None or stored.shape != master.shape:
+                raise ValueError(
+                    f"state_dict has no master {tuple(master.shape)} of weight "
+                    f"{index}; give the state of a MasterAdam of the same weights"
+                )
+        super().load_state_dict({**state_dict, "state": moments})
+        for index, master in enumerate(self.masters):
+            master.copy_(masters[index])
+            if index in moments:
+                self.state[master]["master"] = master
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What `copy` and `pickle` take along."""
+        own = {"weights": self.weights, "masters": self.masters}
+        return super().__getstate__() | own
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Frees the 16-bit gradients. The masters have none between steps."""
@@ -132,28 +171,49 @@ def prepared(
 Batch = tuple[Int[Tensor, "batch t"], Int[Tensor, "batch t"]]  # ids and labels
 
 
-def train_(student: Student, batches: Sequence[Batch]) -> list[float]:
+def train_(
+    student: Student,
+    batches: Sequence[Batch],
+    *,
+    checkpoint: str | Path | None = None,
+    every: int = EVERY,
+) -> list[float]:
     """Takes a step for each batch of (ids, labels); the losses, in nats per label.
 
     The learning rate rises in WARM_UP steps to that of the student, and falls along
     half a cosine from the first step to the last. Afterwards the model is in evaluation
     mode.
+
+    checkpoint: a safetensors file that keeps the run, written after `every` steps. If
+    training is killed, prepare the student anew and give the same file: it goes on from
+    there, and ends to the bit as if it had not been interrupted.
+
+    Raises ValueError if a loss or a gradient is not finite (before the step is taken),
+    if a batch has no label, and if the checkpoint is of another run.
     """
-    losses = []
-    for step, (ids, labels) in enumerate(batches):
+    model, optimizer = student.model.train(), student.optimizer
+    run = Checkpoint(checkpoint, every, model, optimizer, [student.rate, batches])
+    losses = run.resume_()
+    for step in range(len(losses), len(batches)):
         warm_up = min(1, (step + 1) / WARM_UP)
         share = warm_up * (1 + cos(pi * step / len(batches))) / 2
-        for group in student.optimizer.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = student.rate * share
-        student.optimizer.zero_grad()
-        loss = batch_loss(student.model, ids, labels)
+        optimizer.zero_grad()
+        loss = batch_loss(model, *batches[step])
         loss.backward()
-        trained = (p for p in student.model.parameters() if p.requires_grad)
-        nn.utils.clip_grad_norm_(trained, CLIP)
-        student.optimizer.step()
+        trained = [p for p in model.parameters() if p.requires_grad]
+        norm = nn.utils.clip_grad_norm_(trained, CLIP)
+        if not (loss.isfinite() and norm.isfinite()):
+            raise ValueError(
+                f"the loss is {loss.item()} and the gradient's norm {norm.item()} at "
+                f"step {step}; lower rate {student.rate}"
+            )
+        optimizer.step()
         losses.append(loss.item())
-    student.optimizer.zero_grad()
-    student.model.eval()
+        run.step_done(losses, len(batches))
+    optimizer.zero_grad()
+    model.eval()
     return losses
 
 
@@ -163,9 +223,14 @@ def batch_loss(
     """The mean loss in nats over all labels that are not -100.
 
     Logits are computed only where there is a label. The label of a token is predicted
-    from the tokens before it.
+    from the tokens before it. Raises ValueError if all are.
     """
-    hidden = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
     counted = labels[:, 1:] != -100
+    if not counted.any():
+        raise ValueError(
+            f"labels {tuple(labels.shape)} has none but -100 after the first token; "
+            "leave this batch out"
+        )
+    hidden = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
     logits = model.get_output_embeddings()(hidden[:, :-1][counted])  # (n, vocab)
     return nn.functional.cross_entropy(logits.float(), labels[:, 1:][counted])

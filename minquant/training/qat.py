@@ -28,6 +28,7 @@ scales (LSQ), and training in 16 bits, where small steps would be lost.
 
 import copy
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -43,6 +44,7 @@ from minquant.models.text import HasText, check_split, encode
 from minquant.numerics.grids import TERNARY, Grid
 from minquant.numerics.groups import PER_CHANNEL, Granularity
 from minquant.training.adapters import adapters
+from minquant.training.checkpoint import EVERY, Checkpoint
 
 WARM_UP = 0.1  # share of the steps in which the rate rises
 
@@ -128,6 +130,8 @@ def train(
     rate: float = 2e-3,
     teacher: bool = True,
     progress: bool = True,
+    checkpoint: str | Path | None = None,
+    every: int = EVERY,
 ) -> Trained:
     """A copy of a model, trained with its layers on a grid, one step for each batch.
 
@@ -136,10 +140,12 @@ def train(
     learn at every token from the model as it is (LLM-QAT, Liu et al. 2023); else from
     the text, which takes longer and can teach more than the model knew. A step costs
     about 3 forward passes, and one more with a teacher. The same batches give the same
-    result.
+    result. checkpoint: a safetensors file that keeps the run, written after `every`
+    steps. The same call after a kill goes on from there, and gives the same result.
 
-    Raises ValueError if there is no batch, if a weight is not float32 or is shared, if
-    a layer has an adapter, if the loss is not finite, and as `quantize_rtn` does.
+    Raises ValueError if there is no batch or one with nothing to predict, if a weight
+    is not float32 or is shared, if a layer has an adapter, if a loss or a gradient is
+    not finite, if the checkpoint is of another run, and as `quantize_rtn` does.
     """
     _check(model, batches)
     twin = copy.deepcopy(model).requires_grad_(True)
@@ -147,7 +153,31 @@ def train(
     for layer in layers.values():
         on_grid = _OnGrid(grid, granularity, not isinstance(layer, nn.Linear))
         parametrize.register_parametrization(layer, "weight", on_grid)
-    losses = _descend(twin, model if teacher else None, batches, rate, progress)
+    weights = list(twin.parameters())
+    optimizer = torch.optim.AdamW(weights, rate, betas=(0.9, 0.95), weight_decay=0.0)
+    settings = [batches, grid, granularity, rate, teacher]
+    run = Checkpoint(checkpoint, every, twin, optimizer, settings)
+    losses = run.resume_()
+    device = weights[0].device
+    bar = tqdm(total=len(batches), desc="training", delay=3, disable=not progress)
+    with bar:
+        bar.update(len(losses))
+        for step in range(len(losses), len(batches)):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * schedule(step, len(batches))
+            loss = _loss(twin, model if teacher else None, batches[step].to(device))
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            norm = nn.utils.clip_grad_norm_(weights, 1.0)
+            if not (loss.isfinite() and norm.isfinite()):
+                raise ValueError(
+                    f"the loss is {loss.item()} and the gradient's norm {norm.item()} "
+                    f"at step {step}; lower rate {rate}"
+                )
+            optimizer.step()
+            losses.append(loss.item())
+            run.step_done(losses, len(batches))
+            bar.update()
     twin.requires_grad_(False)
     report = {}
     for name, layer in layers.items():
@@ -156,34 +186,6 @@ def train(
         report[name] = quantize_rtn(W, grid, granularity)
         W.copy_(report[name].dequantize())
     return Trained(twin, report, losses)
-
-
-def _descend(
-    twin: nn.Module,
-    teacher: nn.Module | None,
-    batches: Sequence[Int[Tensor, "_ _"]],
-    rate: float,
-    progress: bool,
-) -> list[float]:
-    """Trains `twin` in place, a step for each batch; the losses."""
-    weights = [w for w in twin.parameters() if w.requires_grad]
-    optimizer = torch.optim.AdamW(weights, rate, betas=(0.9, 0.95), weight_decay=0.0)
-    device, losses = weights[0].device, []
-    bar = tqdm(batches, "training", delay=3, disable=not progress)
-    for step, ids in enumerate(bar):
-        for group in optimizer.param_groups:
-            group["lr"] = rate * schedule(step, len(batches))
-        loss = _loss(twin, teacher, ids.to(device))
-        if not loss.isfinite():
-            raise ValueError(
-                f"the loss is {loss.item()} at step {step}; lower rate {rate}"
-            )
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(weights, 1.0)
-        optimizer.step()
-        losses.append(loss.item())
-    return losses
 
 
 def schedule(step: int, steps: int) -> float:
@@ -208,7 +210,9 @@ def _loss(
     with torch.no_grad():
         wanted = teacher(input_ids=ids, use_cache=False).logits
     p, q = (x.flatten(0, 1).log_softmax(-1) for x in (wanted, logits))
-    return F.kl_div(q, p, reduction="batchmean", log_target=True)
+    ruled_out = p.exp() == 0  # adds nothing, as 0 log 0 is 0; torch makes nan of it
+    p, q = p.masked_fill(ruled_out, 0), q.masked_fill(ruled_out, 0)
+    return (p.exp() * (p - q)).sum() / len(p)
 
 
 def _check(model: nn.Module, batches: Sequence[Tensor]) -> None:
@@ -217,6 +221,12 @@ def _check(model: nn.Module, batches: Sequence[Tensor]) -> None:
             "batches is empty; pass qat.one_by_one(tokenizer, "
             "almanac.documents('train', 200))"
         )
+    for index, ids in enumerate(batches):
+        if not len(ids) or ids.shape[1] < 2:
+            raise ValueError(
+                f"batches[{index}] is {tuple(ids.shape)}, in which no token is "
+                "predicted from another; leave it out"
+            )
     if existing := [*adapters(model)]:
         raise ValueError(
             f"model has an adapter on {existing[0]}, which would be trained as well; "

@@ -149,10 +149,10 @@ def test_writing_on_rounds_what_leaves_the_window_as_reading_does():
 
 def test_afterwards_the_model_is_as_before_even_after_an_error():
     network = tiny.model()
-    plain, _ = read(network)
+    cls, (plain, _) = type(network), read(network)
     with pytest.raises(RuntimeError), kv_cache.rounding(network, Rounding(2, 2)):
         raise RuntimeError
-    assert "forward" not in vars(network)
+    assert type(network) is cls
     assert torch.equal(read(network)[0], plain)
 
 
@@ -170,16 +170,54 @@ def test_the_size_counts_codes_scales_zeros_and_the_window():
     assert size.bits_per_number == 8 * size.total / size.numbers
 
 
-def test_a_rounding_within_a_rounding_leaves_the_outer_one_as_it_was():
+def test_a_rounding_within_a_rounding_is_refused_and_leaves_the_outer_one():
     network, scheme = tiny.model(), Rounding(2, 2, group=8, window=4)
+    cls, (rounded, _) = type(network), read(network, scheme)
     with kv_cache.rounding(network, scheme, chunk=8):
-        outer = vars(network).copy()
-        with kv_cache.rounding(network, FLOATS):
-            assert vars(network)["forward"] is not outer["forward"]
-        assert vars(network)["forward"] is outer["forward"]
+        with pytest.raises(ValueError, match="this LlamaForCausalLM is inside a `with"):
+            read(network, FLOATS)
+        assert torch.equal(network(input_ids=IDS).logits, rounded)
         with pytest.raises(ValueError, match=r"get_decoder.. would bypass kv_cache"):
             network.get_decoder()
-    assert not {"forward", "get_decoder"} & set(vars(network))
+    assert type(network) is cls
+
+
+def test_arguments_are_accepted_by_place_and_by_name_as_the_model_accepts_them():
+    mask, places = torch.ones_like(IDS), torch.arange(40).expand(2, 40)
+    orders = {  # what follows the ids
+        "Llama": {"attention_mask": mask, "position_ids": places},
+        "OPT": {"attention_mask": mask, "past_key_values": None},
+        "GPT2": {
+            "past_key_values": None,
+            "attention_mask": mask,
+            "token_type_ids": mask,
+        },
+    }
+    orders["GPT2"] |= {"attention_mask": mask, "token_type_ids": mask}
+    for kind, order in orders.items():
+        network = tiny.model(kind)
+        plain = network(IDS, *order.values()).logits
+        with kv_cache.rounding(network, FLOATS, chunk=8):
+            by_place, by_name = network(IDS, *order.values()), network(IDS, **order)
+            with pytest.raises(TypeError, match="multiple values for argument 'input_"):
+                network(IDS, input_ids=IDS)
+        assert torch.equal(by_place.logits, by_name.logits)
+        assert torch.allclose(by_place.logits, plain, atol=1e-4 * plain.abs().max())
+
+
+def test_a_mask_per_query_tuples_and_chosen_places_are_what_the_model_makes_of_them():
+    network = tiny.model()
+    mask = torch.ones(40, 40).tril().bool()[None, None].expand(2, 1, 40, 40)
+    options = {"attention_mask": mask, "logits_to_keep": torch.tensor([3, 30])}
+    plain = network(IDS, **options, return_dict=False)[0]
+    with kv_cache.rounding(network, FLOATS, chunk=8):
+        found = network(IDS, **options, return_dict=False)
+        with pytest.raises(ValueError, match="attention_mask is a dict; give a tensor"):
+            network(IDS, attention_mask={"full_attention": mask})
+        with pytest.raises(ValueError, match="cu_seq_lens_q cannot be cut into chunks"):
+            network(IDS, cu_seq_lens_q=torch.tensor([0, 40]))
+    assert isinstance(found, tuple) and found[0].shape == (2, 2, 32)
+    assert torch.allclose(found[0], plain, atol=1e-4 * plain.abs().max())
 
 
 @pytest.mark.parametrize(

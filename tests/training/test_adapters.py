@@ -8,6 +8,7 @@ import pytest
 import torch
 from helpers import tiny
 from torch import nn
+from transformers import DynamicCache
 
 from minquant.layers import lora
 from minquant.layers.linear import QuantLinear
@@ -148,9 +149,9 @@ def test_gradient_checkpointing_gives_the_same_gradients_and_saves_less():
         value.backward()
         gradients.append([p.grad for p in adapters.trainable(network)])
     with again(network):  # a cache would be filled once more in the backward pass
-        assert network(input_ids=IDS).past_key_values.get_seq_length() == 0
+        assert network(input_ids=IDS).past_key_values is None
     assert kept[1] < 0.5 * kept[0]
-    assert not any("forward" in vars(m) for m in network.modules())
+    assert [type(m) for m in network.modules()] == [type(m) for m in learnt().modules()]
     assert all(g is not None and g.any() for g in gradients[0])
     for g, g_again in zip(*gradients, strict=True):
         torch.testing.assert_close(g, g_again)
@@ -173,21 +174,39 @@ def test_gradient_checkpointing_repeats_the_same_dropout():
         torch.testing.assert_close(g, g_again)
 
 
-def test_checkpointing_within_checkpointing_ends_where_its_own_block_does():
+def test_checkpointing_within_checkpointing_is_refused_and_leaves_the_outer_one():
     network = adapted().train()
-    block, plain = network.model.layers[0], loss(network)
+    classes, plain = [type(m) for m in network.modules()], loss(network)
     with adapters.checkpointed(network):
-        outer = vars(block)["forward"]
-        with adapters.checkpointed(network):
-            assert vars(block)["forward"] is not outer
-            torch.testing.assert_close(loss(network), plain)
-        assert vars(block)["forward"] is outer
-        # no cache is filled, as the backward pass would fill it once more
-        assert network(input_ids=IDS).past_key_values.get_seq_length() == 0
-        with pytest.raises(RuntimeError), adapters.checkpointed(network):
+        inside = [type(m) for m in network.modules()]
+        seen = "this LlamaModel is inside a `with` block that changes it already"
+        with pytest.raises(ValueError, match=seen), adapters.checkpointed(network):
+            pass
+        assert [type(m) for m in network.modules()] == inside != classes
+        torch.testing.assert_close(loss(network), plain)
+        with pytest.raises(RuntimeError), adapters.checkpointed(adapted()):
             raise RuntimeError
-        assert vars(block)["forward"] is outer
-    assert "forward" not in vars(block)
+    assert [type(m) for m in network.modules()] == classes
+
+
+@pytest.mark.parametrize("kind", tiny.CONFIGS)
+def test_checkpointing_is_of_every_family_and_a_cache_is_refused_with_gradients(kind):
+    network = tiny.model(kind).requires_grad_(True)
+    plain = loss(network)
+    plain.backward()
+    before = [p.grad.clone() for p in network.parameters()]
+    network.zero_grad()
+    with adapters.checkpointed(network):
+        again = loss(network)
+        for asked in ({"use_cache": True}, {"past_key_values": DynamicCache()}):
+            with pytest.raises(ValueError, match="asks for a cache, and inside checkp"):
+                network(IDS, **asked)
+            with torch.no_grad():
+                assert network(IDS, **asked).past_key_values.get_seq_length() == 20
+    again.backward()  # after the block
+    torch.testing.assert_close(again, plain)
+    for p, g in zip(network.parameters(), before, strict=True):
+        torch.testing.assert_close(p.grad, g)
 
 
 def test_qlora_saves_no_more_than_lora_and_its_weights_are_smaller():
