@@ -18,6 +18,9 @@ from minquant.course.rounding import live_ruler
 from minquant.course.rounding.live_ruler import RulerPicture
 from minquant.course.rulers.figure_pareto import Cost, frontier
 from minquant.course.rulers.live_groups import GroupsPicture
+from minquant.course.start.figure_shrinking import Shrunk
+from minquant.course.start.live_shrink import ShrinkPicture
+from minquant.models.linear_layers import Size
 from minquant.numerics.floats import FORMATS
 
 pytestmark = pytest.mark.browser
@@ -86,11 +89,17 @@ def test_fp16_is_rounded_as_torch_rounds_it(opened):
     assert tab.tab.evaluate("String(picture.fp16(65520))") == "Infinity"
 
 
+SHRUNK = [
+    Shrunk(16, Size(1600, 900, 1, 800), 0.94, "the goat sleeps in the old barn ."),
+    Shrunk(4, Size(400, 900, 1, 800), 0.97, "the goat sings in the old barn ."),
+    Shrunk(2, Size(200, 900, 1, 800), 4.1, "the the <b> ."),
+]
 PICTURES = {
     "ruler": lambda W: RulerPicture(W[0], 8),
     "groups": lambda W: GroupsPicture(W, cut=3),
     "bits": lambda W: BitsPicture("fp32", -0.1),
     "scale": lambda W: ScalePicture(W, "fp8 e4m3"),
+    "shrink": lambda W: ShrinkPicture(SHRUNK, W[0, :5], "Who is", bits=4),
 }
 
 
@@ -423,3 +432,34 @@ def test_a_scale_is_moved_by_keyboard_and_says_what_becomes_0(opened, W):
     assert "0.0 % lie beyond the largest number, 6." in tab.says()
     scale = 2.0 ** STEPS[tab.get("step")]
     assert 6 / 2**0.25 < W.abs().max() / scale <= 6
+
+
+# --- lesson 00: one slider ---
+
+
+def test_five_weights_are_snapped_as_the_package_snaps_them(opened, W):
+    tab = opened(PICTURES["shrink"](W))
+    for weights in W[:20, 3:8]:
+        for bits in range(2, 17):
+            found = tab.call("snapped", weights.tolist(), bits)["values"]
+            if bits == 16:
+                assert found == weights.half().tolist()
+            else:
+                made = mq.quantize_rtn(weights[None], mq.absmax(bits))
+                assert found == made.dequantize()[0].tolist()
+
+
+def test_a_model_shrinks_by_keyboard_and_says_what_it_lost(opened, W):
+    tab = opened(PICTURES["shrink"](W))
+    assert tab.tab_through() == ["bits for a weight"]
+    assert tab.says() == (
+        "4 bits, 15 ticks: 52 % of the size; the loss is 0.970 nats per token, "
+        "+0.030; 1 of 8 words changed."
+    )
+    assert tab.tab.locator("mark").all_inner_texts() == ["sings"]
+    tab.press("bits for a weight", "ArrowRight")
+    assert "2 bits, 3 ticks: 44 % of the size" in tab.says()
+    assert "the the <b> ." in tab.tab.locator(".mq-texts").inner_text()
+    tab.press("bits for a weight", "Home")
+    assert tab.says().endswith("the loss is 0.940 nats per token.")
+    assert tab.tab.locator("mark").count() == 0

@@ -207,7 +207,8 @@ function render({ model, el }) {
     if (Math.abs(off) === Infinity) {
       rounded = ` ${show(asked)} was asked for; it is too large.`;
     } else if (Math.abs(off) > 0) {
-      rounded = ` ${show(asked)} was asked for; this is off by ${number(off, 3, true)}.`;
+      rounded = ` ${show(asked)} was asked for; this is off by `
+        + `${number(off, 3, true)}.`;
     }
     says.textContent = trouble || told + rounded;
   }
