@@ -11,6 +11,7 @@ from helpers import lab_in_chromium
 from helpers.live_tab import live_tabs
 
 import minquant as mq
+from minquant.course.damage.live_surprise import SurprisePicture
 from minquant.course.drawing.numbers import number
 from minquant.course.floats.live_bits import BitsPicture
 from minquant.course.floats.live_scale import STEPS, ScalePicture
@@ -20,6 +21,7 @@ from minquant.course.rulers.figure_pareto import Cost, frontier
 from minquant.course.rulers.live_groups import GroupsPicture
 from minquant.course.start.figure_shrinking import Shrunk
 from minquant.course.start.live_shrink import ShrinkPicture
+from minquant.measure.evaluate import Perplexity
 from minquant.models.linear_layers import Size
 from minquant.numerics.floats import FORMATS
 
@@ -94,11 +96,26 @@ SHRUNK = [
     Shrunk(4, Size(400, 900, 1, 800), 0.97, "the goat sings in the old barn ."),
     Shrunk(2, Size(200, 900, 1, 800), 4.1, "the the <b> ."),
 ]
+
+
+def surprising():
+    """A text of four tokens, and 30 documents of different lengths, read twice."""
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(20, 300, (30,), generator=generator)
+    rise = tokens * (0.1 + 0.2 * torch.rand(30, generator=generator))
+    before = Perplexity(tuple(range(30)), tokens * 0.9, tokens, 512, 256)
+    after = Perplexity(tuple(range(30)), tokens * 0.9 + rise, tokens, 512, 256)
+    nats = {"16 bits": torch.tensor([1.0, 0, 2, 0.25]), "3 bits": torch.ones(4) * 7}
+    losses = {"16 bits": before, "3 bits": after}
+    return SurprisePicture(["the", " goat", " <b>", "."], nats, losses)
+
+
 PICTURES = {
     "ruler": lambda W: RulerPicture(W[0], 8),
     "groups": lambda W: GroupsPicture(W, cut=3),
     "bits": lambda W: BitsPicture("fp32", -0.1),
     "scale": lambda W: ScalePicture(W, "fp8 e4m3"),
+    "surprise": lambda W: surprising(),
     "shrink": lambda W: ShrinkPicture(SHRUNK, W[0, :5], "Who is", bits=4),
 }
 
@@ -463,3 +480,55 @@ def test_a_model_shrinks_by_keyboard_and_says_what_it_lost(opened, W):
     tab.press("bits for a weight", "Home")
     assert tab.says().endswith("the loss is 0.940 nats per token.")
     assert tab.tab.locator("mark").count() == 0
+
+
+# --- lesson 04: surprise, and documents drawn again ---
+
+
+def test_documents_drawn_again_in_the_browser_give_the_interval_of_python(opened):
+    picture = surprising()
+    tab, own = opened(picture), picture.models["3 bits"]
+    means = tab.tab.evaluate(
+        """([sums, counts]) => {
+            const roll = picture.dice(7), all = Array.from({length: 4000});
+            return all.map(() => picture.drawAgain(sums, counts, roll)) }""",
+        [own["sums"], picture.counts],
+    )
+    tails = torch.tensor(means).double().quantile(torch.tensor([0.025, 0.975]).double())
+    slack = 0.05 * (own["high"] - own["low"])
+    assert tails[0].item() == pytest.approx(own["low"], abs=slack)
+    assert tails[1].item() == pytest.approx(own["high"], abs=slack)
+
+
+def test_dice_are_even(opened):
+    tab = opened(surprising())
+    rolled = tab.tab.evaluate(
+        """() => { const roll = picture.dice(1);
+            return Array.from({length: 6e4}, () => roll(6)) }"""
+    )
+    counts = torch.tensor(rolled).bincount()
+    assert len(counts) == 6
+    assert ((counts - 1e4).square() / 1e4).sum() < 20.5  # chi-squared, p = 0.001
+
+
+def test_a_surprising_text_is_read_by_keyboard(opened):
+    tab, picture = opened(surprising()), surprising()
+    assert tab.tab_through() == ["the model in", "draw again", "100 times"]
+    own = picture.models["3 bits"]
+    more = [number(own[end], digits=3) for end in ("mean", "low", "high")]
+    assert tab.says() == (
+        "In 3 bits this text costs 7.00 nats per token; the largest surprise is “the”, "
+        f"7.00 nats. Over 30 documents the loss rises by {more[0]} "
+        f"[{more[1]}, {more[2]}]."
+    )
+    tab.press("draw again", "Enter", times=2)
+    tab.press("100 times", "Enter")
+    assert tab.says().endswith("Drawn again 102 times.")
+    assert tab.tab.locator("circle").count() == 102
+    tab.press("the model in", "ArrowUp")
+    assert tab.says() == (
+        "In 16 bits this text costs 0.813 nats per token; the largest surprise is "
+        "“<b>”, 2.00 nats. Over 30 documents it is 0.900."
+    )
+    assert tab.tab.locator("circle").count() == 0
+    assert tab.tab.locator(".mq-surprise").inner_text() == "the goat <b>."

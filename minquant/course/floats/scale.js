@@ -4,7 +4,8 @@
 //      │ ▏▏ ▏ ▏▏▏▏│         numbers of the format
 //    → 0                →   what lies left of them becomes 0, right of them the largest
 import {
-  button, clamp, frame, glide, html, menu, number, raised, roundNumbers, set, slider, svg,
+  button, clamp, frame, glide, html, menu, number, raised, roundNumbers, set, slider,
+  svg,
 } from "../live/base.js";
 
 const ENDS = [-16, 12]; // powers of 2 in view
@@ -98,8 +99,8 @@ function render({ model, el }) {
     const at = model.get("step");
     const percent = (share) => `${(100 * share).toFixed(1)} %`;
     says.textContent = `${model.get("format")}, every weight divided by `
-      + `${number(2 ** steps[at], 3)}: ${percent(own.zero[at])} of the weights become 0, `
-      + `${percent(own.beyond[at])} lie beyond the largest number, ${own.largest}.`;
+      + `${number(2 ** steps[at], 3)}: ${percent(own.zero[at])} of the weights become `
+      + `0, ${percent(own.beyond[at])} lie beyond the largest number, ${own.largest}.`;
     sheet.setAttribute("aria-label", "A hill of weights by their size on a scale of "
       + `powers of two, over the ${own.numbers.length} numbers above 0 that `
       + `${model.get("format")} has.`);

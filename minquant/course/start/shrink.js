@@ -123,9 +123,9 @@ function render({ model, el }) {
       + (now === whole ? "." : `, ${number(cost, 2, true)}; ${changed} of `
         + `${now.words.length} words changed.`);
     const names = weights.map((w) => number(w, 3)).join(", ");
-    sheet.setAttribute("aria-label", `${weights.length} weights, ${names}, each joined to `
-      + "the tick that it is kept as; under them a bar of the bytes, inside that of the "
-      + "model in 16 bits.");
+    sheet.setAttribute("aria-label", `${weights.length} weights, ${names}, each `
+      + "joined to the tick that it is kept as; under them a bar of the bytes, inside "
+      + "that of the model in 16 bits.");
     const text = (state, title) => html("div", {}, html("b", {}, title),
       html("p", {}, html("span", { class: "mq-prompt" }, `${model.get("prompt")} `),
         ...state.words.flatMap(([word, isNew]) =>
