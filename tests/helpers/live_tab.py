@@ -47,7 +47,8 @@ class LiveTab:
 
     def press(self, label: str, key: str, times: int = 1) -> None:
         """Reach a control by its label, and press a key on it."""
-        self.tab.get_by_label(label, exact=True).first.focus()
+        button = self.tab.get_by_role("button", name=label, exact=True)
+        self.tab.get_by_label(label, exact=True).or_(button).first.focus()
         for _ in range(times):
             self.tab.keyboard.press(key)
         self.settle()

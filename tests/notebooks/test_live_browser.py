@@ -11,11 +11,19 @@ from helpers import lab_in_chromium
 from helpers.live_tab import live_tabs
 
 import minquant as mq
+from minquant.course.damage.live_surprise import SurprisePicture
 from minquant.course.drawing.numbers import number
+from minquant.course.floats.live_bits import BitsPicture
+from minquant.course.floats.live_scale import STEPS, ScalePicture
 from minquant.course.rounding import live_ruler
 from minquant.course.rounding.live_ruler import RulerPicture
 from minquant.course.rulers.figure_pareto import Cost, frontier
 from minquant.course.rulers.live_groups import GroupsPicture
+from minquant.course.start.figure_shrinking import Shrunk
+from minquant.course.start.live_shrink import ShrinkPicture
+from minquant.measure.evaluate import Perplexity
+from minquant.models.linear_layers import Size
+from minquant.numerics.floats import FORMATS
 
 pytestmark = pytest.mark.browser
 
@@ -83,9 +91,32 @@ def test_fp16_is_rounded_as_torch_rounds_it(opened):
     assert tab.tab.evaluate("String(picture.fp16(65520))") == "Infinity"
 
 
+SHRUNK = [
+    Shrunk(16, Size(1600, 900, 1, 800), 0.94, "the goat sleeps in the old barn ."),
+    Shrunk(4, Size(400, 900, 1, 800), 0.97, "the goat sings in the old barn ."),
+    Shrunk(2, Size(200, 900, 1, 800), 4.1, "the the <b> ."),
+]
+
+
+def surprising():
+    """A text of four tokens, and 30 documents of different lengths, read twice."""
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(20, 300, (30,), generator=generator)
+    rise = tokens * (0.1 + 0.2 * torch.rand(30, generator=generator))
+    before = Perplexity(tuple(range(30)), tokens * 0.9, tokens, 512, 256)
+    after = Perplexity(tuple(range(30)), tokens * 0.9 + rise, tokens, 512, 256)
+    nats = {"16 bits": torch.tensor([1.0, 0, 2, 0.25]), "3 bits": torch.ones(4) * 7}
+    losses = {"16 bits": before, "3 bits": after}
+    return SurprisePicture(["the", " goat", " <b>", "."], nats, losses)
+
+
 PICTURES = {
     "ruler": lambda W: RulerPicture(W[0], 8),
     "groups": lambda W: GroupsPicture(W, cut=3),
+    "bits": lambda W: BitsPicture("fp32", -0.1),
+    "scale": lambda W: ScalePicture(W, "fp8 e4m3"),
+    "surprise": lambda W: surprising(),
+    "shrink": lambda W: ShrinkPicture(SHRUNK, W[0, :5], "Who is", bits=4),
 }
 
 
@@ -296,3 +327,208 @@ def test_the_colour_of_a_ruler_is_its_length(opened, W):
         .map(tile => Number(getComputedStyle(tile).fillOpacity))""")
     shown = torch.tensor(shown).reshape(16, 8)[:, ::4]
     torch.testing.assert_close(shown, lengths, atol=1e-3, rtol=1e-3)
+
+
+# --- lesson 01: bits, and a scale ---
+
+DECODED = """([name, patterns]) => patterns.map(p =>
+    { const x = picture.decode(name, p); return Number.isFinite(x) ? x : String(x) })"""
+DTYPES = {
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+    "fp8 e4m3": torch.float8_e4m3fn,
+    "fp8 e5m2": torch.float8_e5m2,
+    "int8": torch.int8,
+}
+
+
+def as_text(values):
+    """Numbers, and what JSON cannot say as JavaScript spells it."""
+    names = {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}
+    return [names.get(str(x), x if isinstance(x, str) else float(x)) for x in values]
+
+
+@pytest.mark.parametrize("name", [name for name in FORMATS if name != "fp32"])
+def test_the_browser_reads_every_pattern_as_python_and_torch_do(opened, name):
+    tab, form = opened(BitsPicture()), FORMATS[name]
+    patterns = list(range(2**form.bits))
+    theirs = as_text(tab.tab.evaluate(DECODED, [name, patterns]))
+    assert theirs == as_text(form.decode(p) for p in patterns)
+    if name in DTYPES:
+        integers = torch.tensor(patterns)
+        width = torch.uint8 if form.bits == 8 else torch.uint16
+        machine = integers.to(width).view(DTYPES[name]).double().tolist()
+        assert theirs == as_text(machine)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_browser_finds_the_nearest_pattern_that_python_finds(opened, name):
+    tab, form = opened(BitsPicture()), FORMATS[name]
+    generator = torch.Generator().manual_seed(0)
+    size = 2 ** (torch.rand(2000, generator=generator, dtype=torch.float64) * 80 - 50)
+    values = (size * (torch.rand(2000, generator=generator) - 0.5).sign()).tolist()
+    if name != "fp32":
+        numbers = form.values()[:: max(1, 2**form.bits // 4096)]
+        values += [*numbers, *((numbers[1:] + numbers[:-1]) / 2)]  # and ties
+    values += [0.0, 5e-324, 1e300, -1e300, 3.4e38, 65519.9, 65520.0, 447.9, 464.0]
+    values += [form.decode(1) / 2, -form.decode(1) / 2, 1.5 * form.decode(1)]
+    theirs = tab.tab.evaluate(
+        "([n, v]) => v.map(x => picture.encode(n, x))", [name, values]
+    )
+    assert theirs == [form.encode(x) for x in values]
+    for special in ("Infinity", "-Infinity", "-0", *(["NaN"] if form.bits > 8 else [])):
+        found = tab.tab.evaluate(f"picture.encode('{name}', {special})")
+        python = float(special.replace("Infinity", "inf"))
+        assert found == form.encode(python), special
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_browser_spells_a_pattern_as_python_does(opened, name):
+    tab, form = opened(BitsPicture()), FORMATS[name]
+    last = 2**form.bits - 1
+    for pattern in {
+        0,
+        1,
+        last,
+        last // 2,
+        last // 3,
+        last // 2 + 1,
+        31744 % (last + 1),
+    }:
+        assert tab.call("spell", name, pattern) == form.spell(pattern)
+        near = [form.decode(pattern), *form.neighbours(pattern)]
+        near = sorted({x for x in near if x is not None and abs(x) < float("inf")})
+        if abs(form.decode(pattern)) < float("inf"):
+            assert tab.call("around", name, pattern, 1) == near
+
+
+def test_bits_are_flipped_and_typed_by_keyboard(opened):
+    tab = opened(BitsPicture("fp16", 0.4))
+    names = tab.tab_through()
+    assert names[:4] == ["format", "number", "sign 15: 0", "exponent 14: 0"]
+    assert len(names) == 2 + 16
+    tab.press("sign 15: 0", "Space")
+    assert "= −0.3999023." in tab.says()
+    assert tab.tab.evaluate("document.activeElement.ariaLabel") == "sign 15: 1"
+    tab.tab.get_by_label("number").fill("70000")
+    tab.press("number", "Enter")
+    assert tab.says() == "(−1)⁰ × ∞ = ∞. 70000 was asked for; it is too large."
+    tab.press("format", "ArrowDown")
+    assert tab.get("format") == "bf16"
+    assert "70000 was asked for" in tab.says()
+    tab.tab.get_by_label("number").fill("a lot")
+    tab.press("number", "Enter")
+    assert tab.says() == "“a lot” is no number; type one such as −0.1 or 3e4."
+    tab.tab.get_by_label("number").fill("nan")
+    tab.press("number", "Enter")
+    assert "not a number" in tab.says()
+    tab.tab.get_by_label("format").select_option("fp4 e2m1")
+    tab.settle()
+    assert "fp4 e2m1 has no pattern for what is not a number" in tab.says()
+
+
+def test_bits_next_to_infinity_are_drawn(opened):
+    tab = opened(BitsPicture("fp8 e5m2", 57344.0))
+    for pattern in range(256):
+        tab.put(pattern=pattern)
+        assert "NaN" not in tab.tab.locator(".mq-live svg").inner_html()
+
+
+def test_a_scale_is_moved_by_keyboard_and_says_what_becomes_0(opened, W):
+    tab = opened(ScalePicture(W, "fp4 e2m1"))
+    assert tab.tab_through() == ["format", "scale", "fit the largest weight"]
+    for times in (0, 9, 20):
+        tab.press("scale", "ArrowLeft", times=times)
+        scale = 2.0 ** STEPS[tab.get("step")]
+        ours = [FORMATS["fp4 e2m1"].encode(w / scale) for w in W.flatten().tolist()]
+        zero = sum(code in (0, 8) for code in ours) / len(ours)
+        beyond = (W.abs() / scale > 6).double().mean().item()
+        assert f"{zero:.1%}".replace("%", " %") + " of the weights" in tab.says()
+        assert f"{beyond:.1%}".replace("%", " %") + " lie beyond" in tab.says()
+    tab.press("fit the largest weight", "Enter")
+    assert "0.0 % lie beyond the largest number, 6." in tab.says()
+    scale = 2.0 ** STEPS[tab.get("step")]
+    assert 6 / 2**0.25 < W.abs().max() / scale <= 6
+
+
+# --- lesson 00: one slider ---
+
+
+def test_five_weights_are_snapped_as_the_package_snaps_them(opened, W):
+    tab = opened(PICTURES["shrink"](W))
+    for weights in W[:20, 3:8]:
+        for bits in range(2, 17):
+            found = tab.call("snapped", weights.tolist(), bits)["values"]
+            if bits == 16:
+                assert found == weights.half().tolist()
+            else:
+                made = mq.quantize_rtn(weights[None], mq.absmax(bits))
+                assert found == made.dequantize()[0].tolist()
+
+
+def test_a_model_shrinks_by_keyboard_and_says_what_it_lost(opened, W):
+    tab = opened(PICTURES["shrink"](W))
+    assert tab.tab_through() == ["bits for a weight"]
+    assert tab.says() == (
+        "4 bits, 15 ticks: 52 % of the size; the loss is 0.970 nats per token, "
+        "+0.030; 1 of 8 words changed."
+    )
+    assert tab.tab.locator("mark").all_inner_texts() == ["sings"]
+    tab.press("bits for a weight", "ArrowRight")
+    assert "2 bits, 3 ticks: 44 % of the size" in tab.says()
+    assert "the the <b> ." in tab.tab.locator(".mq-texts").inner_text()
+    tab.press("bits for a weight", "Home")
+    assert tab.says().endswith("the loss is 0.940 nats per token.")
+    assert tab.tab.locator("mark").count() == 0
+
+
+# --- lesson 04: surprise, and documents drawn again ---
+
+
+def test_documents_drawn_again_in_the_browser_give_the_interval_of_python(opened):
+    picture = surprising()
+    tab, own = opened(picture), picture.models["3 bits"]
+    means = tab.tab.evaluate(
+        """([sums, counts]) => {
+            const roll = picture.dice(7), all = Array.from({length: 4000});
+            return all.map(() => picture.drawAgain(sums, counts, roll)) }""",
+        [own["sums"], picture.counts],
+    )
+    tails = torch.tensor(means).double().quantile(torch.tensor([0.025, 0.975]).double())
+    slack = 0.05 * (own["high"] - own["low"])
+    assert tails[0].item() == pytest.approx(own["low"], abs=slack)
+    assert tails[1].item() == pytest.approx(own["high"], abs=slack)
+
+
+def test_dice_are_even(opened):
+    tab = opened(surprising())
+    rolled = tab.tab.evaluate(
+        """() => { const roll = picture.dice(1);
+            return Array.from({length: 6e4}, () => roll(6)) }"""
+    )
+    counts = torch.tensor(rolled).bincount()
+    assert len(counts) == 6
+    assert ((counts - 1e4).square() / 1e4).sum() < 20.5  # chi-squared, p = 0.001
+
+
+def test_a_surprising_text_is_read_by_keyboard(opened):
+    tab, picture = opened(surprising()), surprising()
+    assert tab.tab_through() == ["the model in", "draw again", "100 times"]
+    own = picture.models["3 bits"]
+    more = [number(own[end], digits=3) for end in ("mean", "low", "high")]
+    assert tab.says() == (
+        "In 3 bits this text costs 7.00 nats per token; the largest surprise is “the”, "
+        f"7.00 nats. Over 30 documents the loss rises by {more[0]} "
+        f"[{more[1]}, {more[2]}]."
+    )
+    tab.press("draw again", "Enter", times=2)
+    tab.press("100 times", "Enter")
+    assert tab.says().endswith("Drawn again 102 times.")
+    assert tab.tab.locator("circle").count() == 102
+    tab.press("the model in", "ArrowUp")
+    assert tab.says() == (
+        "In 16 bits this text costs 0.813 nats per token; the largest surprise is "
+        "“<b>”, 2.00 nats. Over 30 documents it is 0.900."
+    )
+    assert tab.tab.locator("circle").count() == 0
+    assert tab.tab.locator(".mq-surprise").inner_text() == "the goat <b>."

@@ -18,9 +18,10 @@ export function roundEven(x) {
   return (Math.abs(x % 1) === 0.5 && up % 2 ? up - 1 : up) + 0; // + 0: no −0
 }
 
-/** The power of 2 below a float32: 2^exponent(x) ≤ |x| < 2^(exponent(x) + 1). */
+/** The power of 2 at or below a number: 2^exponent(x) ≤ |x| < 2^(exponent(x) + 1). */
 export function exponent(x) {
-  return ((new Uint32Array(new Float32Array([x]).buffer)[0] >>> 23) & 255) - 127;
+  return ((new DataView(new Float64Array([x]).buffer).getUint16(6, true) >>> 4) & 2047)
+    - 1023;
 }
 
 /** The nearest fp16 number, ties to even; what is too large becomes infinite. */
@@ -108,6 +109,9 @@ export function number(x, digits = 5, sign = false) {
 export function count(n, one, many) {
   return n === 0 ? `no ${one}` : n === 1 ? `1 ${one}` : `${n} ${many}`;
 }
+
+/** An integer as an exponent: 2⁻⁷. */
+export const raised = (n) => String(n).replace(/./g, (c) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[c] ?? "⁻");
 
 /** Round numbers for an axis between two ends, at most `most` of them. */
 export function roundNumbers(low, high, most) {
@@ -214,11 +218,12 @@ export function pageModel(data) {
 let made = 0;
 
 /** An input that keeps its keys: JupyterLab would take arrows as its shortcuts. */
-const native = (tag, attributes, ...children) =>
+export const native = (tag, attributes, ...children) =>
   html(tag, { "data-lm-suppress-shortcuts": "true", ...attributes }, ...children);
 
-function labelled(model, name, label, input, ...more) {
-  input.id = `mq-${name}-${++made}`;
+/** An input with its label before it, and more elements after it. */
+export function labelled(label, input, ...more) {
+  input.id = `mq-input-${++made}`;
   return html("div", { class: "mq-control" },
     html("label", { for: input.id }, label), input, ...more);
 }
@@ -227,7 +232,7 @@ function labelled(model, name, label, input, ...more) {
 export function slider(model, name, { label, min, max, step = 1, shown = String }) {
   const input = native("input", { type: "range", min, max, step });
   const output = html("output");
-  const box = labelled(model, name, label, input, output);
+  const box = labelled(label, input, output);
   output.htmlFor = input.id;
   const show = () => {
     input.value = model.get(name);
@@ -248,7 +253,7 @@ export function menu(model, name, { label, options }) {
   const show = () => { input.value = model.get(name); };
   input.addEventListener("change", () => model.set(name, input.value));
   model.on(`change:${name}`, show);
-  const box = labelled(model, name, label, input);
+  const box = labelled(label, input);
   show();
   return { box, input };
 }

@@ -177,7 +177,8 @@ function render({ model, el }) {
       }
     }
     fences.forEach((fence, i) => set(fence, {
-      d, transform: `translate(0 ${ROWS[i]})`, "stroke-width": clamp(h / 4, 0.6, 1.6) }));
+      d, transform: `translate(0 ${ROWS[i]})`, "stroke-width": clamp(h / 4, 0.6, 1.6),
+    }));
   }
 
   function speak(cost) {
@@ -190,9 +191,10 @@ function render({ model, el }) {
       ? `Beaten: ${name(better)} takes ${numbers(better)} and errs by `
         + `${number(better.error, 3)}.`
       : "Nothing here that takes as few bits errs less.");
+    const shared = cuts[model.get("cut")].name;
     sheet.setAttribute("aria-label", `${heat.length} rows of a matrix as a heat map, `
-      + `with one ruler for ${cuts[model.get("cut")].name}; under it how long the ruler `
-      + "of each weight is. At the bottom the error against true bits per weight for "
+      + `with one ruler for ${shared}; under it how long the ruler of each weight is. `
+      + "At the bottom the error against true bits per weight for "
       + `${costs.length} ways to cut and round; filled dots are not beaten.`);
   }
   return close;
