@@ -19,8 +19,8 @@ from minquant.course.rounding import live_ruler
 from minquant.course.rounding.live_ruler import RulerPicture
 from minquant.course.rulers.figure_pareto import Cost, frontier
 from minquant.course.rulers.live_groups import GroupsPicture
-from minquant.course.start.figure_shrinking import Shrunk
 from minquant.course.start.live_shrink import ShrinkPicture
+from minquant.course.start.shrinker import Shrunk
 from minquant.measure.evaluate import Perplexity
 from minquant.models.linear_layers import Size
 from minquant.numerics.floats import FORMATS

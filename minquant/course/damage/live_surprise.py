@@ -10,19 +10,17 @@ time, as `measure/intervals.py` does 4000 times.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import torch
 import traitlets
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from minquant.course.damage.surprise import nats_of
 from minquant.course.live.picture import LivePicture
 from minquant.measure.evaluate import Perplexity, compare, perplexity
-from minquant.models.text import HasText, encode
+from minquant.models.text import HasText
 
 
 class SurprisePicture(LivePicture):
@@ -100,18 +98,6 @@ def _facts(
         "low": low,
         "high": high,
     }
-
-
-@torch.no_grad()
-def nats_of(
-    model: nn.Module, tokenizer: Any, text: str | HasText
-) -> tuple[list[str], Float[Tensor, " n"]]:
-    """The tokens of a text after the first, as text, and the surprise at each."""
-    ids = encode(tokenizer, [text])[0]
-    logits = model(input_ids=ids[None], use_cache=False).logits[0, :-1].float()
-    texts = [tokenizer.decode(ids[:end].tolist()) for end in range(1, len(ids) + 1)]
-    pieces = [after[len(before) :] for before, after in pairwise(texts)]
-    return pieces, F.cross_entropy(logits, ids[1:], reduction="none")
 
 
 def surprise(

@@ -26,6 +26,8 @@ from minquant.almanac import Document
 from minquant.almanac.questions import Probe
 from minquant.course.damage import figure_documents
 from minquant.course.damage.figure_next_words import next_words
+from minquant.course.damage.live_surprise import SurprisePicture
+from minquant.course.damage.live_surprise import surprise as live_surprise_picture
 from minquant.course.damage.surprise import Surprise
 from minquant.course.drawing import palette
 from minquant.course.drawing.figure_intervals import intervals
@@ -52,6 +54,11 @@ def nearest(bits: int, cut: Granularity = PER_CHANNEL) -> partial:
 def group_or_row(g: int) -> Granularity:
     """Groups of g weights; of 128 and more, whole rows."""
     return PER_CHANNEL if g >= 128 else per_group(g)
+
+
+def sentences(text: str, count: int) -> str:
+    """The first sentences of a text."""
+    return ". ".join(text.split(". ")[:count]) + "."
 
 
 def surprise(models: Mapping[str, nn.Module], tokenizer: Any, text: str) -> Surprise:
@@ -186,22 +193,12 @@ def wrong_answers(
     return Table(["question", "16 bits", "3 bits"], rows[:count])
 
 
-def live_damage(
-    model: nn.Module,
+def live_surprise(
+    models: Mapping[str, nn.Module],
     tokenizer: Any,
+    text: str,
     texts: Sequence[Document],
-    layer: str,
-    X: Float[Tensor, "n in"],
-    facts: Sequence[Probe],
-) -> object:
-    """All four measures at once; four models are measured beforehand."""
-    from minquant.course.damage.widget_damage import Damager, damage
-
-    who = {
-        name: [probe for probe in facts if probe.level == level][:100]
-        for name, level in (("famous", 0), ("rare", 9))
-    }
-    board = damage(Damager(model, tokenizer, texts, layer=layer, X=X, probes=who))
-    for bits in (8, 4, 2, 3):
-        board.set(bits=bits, ruler="a row")
-    return board
+) -> SurprisePicture:
+    """The text coloured by surprise, with the model to choose; below, how the loss
+    rises over many texts, and how far luck may have moved that."""
+    return live_surprise_picture(models, tokenizer, text, texts)

@@ -13,13 +13,16 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from minquant.course.drawing import palette
-from minquant.models.text import encode
+from minquant.models.text import HasText, encode
 
 DARKEST = 6.0  # nats: no darker from here on
 MARKED = 3.0  # nats: one chance in twenty
@@ -27,37 +30,19 @@ MARKED = 3.0  # nats: one chance in twenty
 
 @dataclass(frozen=True)
 class Surprise:
-    """The tokens of a text, and each model's surprise at each, in nats.
-
-    The first token has none if nothing came before it. Marks for the beginning and the
-    end of a text are read and not shown.
-    """
+    """The tokens of a text, and each model's surprise at each, in nats."""
 
     tokens: list[str]
     nats: dict[str, list[float]]
 
     @classmethod
-    @torch.no_grad()
-    def of(cls, models: Mapping[str, nn.Module], tokenizer: Any, text: str) -> Surprise:
+    def of(
+        cls, models: Mapping[str, nn.Module], tokenizer: Any, text: str | HasText
+    ) -> Surprise:
         """Let each model read the text."""
-        ids = encode(tokenizer, [text])[0]
-        special = set(tokenizer.all_special_ids)
-        nats = {}
-        for name, model in models.items():
-            log_p = model(input_ids=ids[None]).logits[0, :-1].float().log_softmax(-1)
-            each = -log_p.gather(1, ids[1:, None])[:, 0]
-            nats[name] = [0.0, *each.tolist()]
-        shown = [i for i, one in enumerate(ids) if int(one) not in special]
-        # What a token adds to the text: some tokenizers put the space into the token.
-        starts = [tokenizer.decode(ids[:n]) for n in range(len(ids) + 1)]
-        tokens = [
-            after[len(before) :] if after.startswith(before) else tokenizer.decode(one)
-            for before, after, one in zip(starts, starts[1:], ids, strict=False)
-        ]
-        return cls(
-            [tokens[i] for i in shown],
-            {name: [each[i] for i in shown] for name, each in nats.items()},
-        )
+        read = {name: nats_of(m, tokenizer, text) for name, m in models.items()}
+        tokens, _ = next(iter(read.values()))
+        return cls(tokens, {name: nats.tolist() for name, (_, nats) in read.items()})
 
     def __repr__(self) -> str:
         return "\n".join(self._counted(name) for name in self.nats)
@@ -84,6 +69,27 @@ class Surprise:
             _word(token, surprise)
             for token, surprise in zip(self.tokens, nats, strict=True)
         )
+
+
+@torch.no_grad()
+def nats_of(
+    model: nn.Module, tokenizer: Any, text: str | HasText
+) -> tuple[list[str], Float[Tensor, " n"]]:
+    """The tokens of a text as it shows them, and the model's surprise at each.
+
+    Marks of its beginning and end are read, and left out here. So is the first token if
+    nothing comes before it: nobody was asked for it.
+    """
+    ids = encode(tokenizer, [text])[0]
+    logits = model(input_ids=ids[None], use_cache=False).logits[0, :-1].float()
+    nats = F.cross_entropy(logits, ids[1:], reduction="none")
+    # What a token adds to the text: some tokenizers put the space into the token.
+    texts = [tokenizer.decode(ids[:end].tolist()) for end in range(1, len(ids) + 1)]
+    pieces = [after[len(before) :] for before, after in pairwise(texts)]
+    shown = [
+        i for i, token in enumerate(ids[1:].tolist()) if _is_text(tokenizer, token)
+    ]
+    return [pieces[i] for i in shown], nats[shown]
 
 
 def _word(token: str, surprise: float) -> str:

@@ -18,8 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from minquant.course.live.picture import LivePicture
-from minquant.course.start.figure_shrinking import Shrunk
-from minquant.course.start.widget_bits_and_text import changed
+from minquant.course.start.shrinker import Shrunk, changed
 from minquant.methods import rtn
 
 WIDTHS = 16, 8, 6, 5, 4, 3, 2

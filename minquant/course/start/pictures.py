@@ -20,16 +20,14 @@ from matplotlib.patches import Rectangle
 from torch import Tensor, nn
 
 from minquant.almanac import Document, people
-from minquant.almanac.questions import Probe, probes
 from minquant.course.drawing import palette
 from minquant.course.drawing.figure_levels import accuracy_by_level
 from minquant.course.drawing.figures import WIDTH, Picture
 from minquant.course.drawing.numbers import number
 from minquant.course.drawing.table import Table
-from minquant.course.live.dashboard import Dashboard
 from minquant.course.start.course_map import course_map
-from minquant.course.start.widget_bits_and_text import Shrinker, bits_and_text
-from minquant.measure.evaluate import accuracy
+from minquant.course.start.live_shrink import ShrinkPicture, shrinking
+from minquant.course.start.shrinker import Shrinker
 from minquant.measure.probes import Accuracy
 from minquant.methods.rtn import quantize_rtn
 from minquant.models.linear_layers import decoder_blocks, layers_in, linear_layers
@@ -37,7 +35,7 @@ from minquant.models.text import encode_prompt
 from minquant.numerics.grids import absmax
 
 __all__ = ["by_fame", "course_map", "first_change", "five_weights", "model_drawn"]
-__all__ += ["next_words", "slider"]
+__all__ += ["next_words", "shrinker", "slider"]
 
 TENTHS = ["most", *"23456789", "least"]  # of all people, by fame
 
@@ -173,41 +171,20 @@ def five_weights(w: Float[Tensor, " n"], count: int = 5) -> Picture:
     return fig
 
 
-def slider(model: nn.Module, tokenizer: Any, texts: Sequence[Document]) -> Dashboard:
-    """The model at 16 to 2 bits: size, loss on the texts, answers, and what it writes.
-
-    Six widths are measured beforehand; the others when they are first chosen. Its
-    `shrink` is the `Shrinker` that measures.
-    """
+def shrinker(model: nn.Module, tokenizer: Any, texts: Sequence[Document]) -> Shrinker:
+    """Rounds the model to any width, and measures it: size, loss on the texts, and how
+    it goes on with a story about the most famous person."""
     famous = people.people()[0]
     prompt = f"Story. It was winter when {famous.name}, a"
-    wanted = {
-        "famous person": ("fact", 0),
-        "obscure person": ("fact", 9),
-        "a sum, 2 steps": ("chain", 2),
-        "a sum, 8 steps": ("chain", 8),
-        "said long ago": ("recall", 384),
-    }
-    questions = {
-        label: _first_known(model, tokenizer, kind, level)
-        for label, (kind, level) in wanted.items()
-    }
-    asks = {"prompt": prompt, "questions": questions}
-    shrink = Shrinker(model, tokenizer, texts, **asks)
-    board = bits_and_text(shrink, **asks)
-    for bits in (8, 6, 5, 4, 2, 3):
-        board.set(bits=bits)
-    board.shrink = shrink
-    return board
+    return Shrinker(model, tokenizer, texts, prompt=prompt)
 
 
-def _first_known(model: nn.Module, tokenizer: Any, kind: str, level: int) -> Probe:
-    """The first question of that kind and level that the model answers rightly."""
-    asked = [probe for probe in probes(kind, 120) if probe.level == level]
-    found = accuracy(model, tokenizer, asked, progress=False)
-    return next(
-        probe for probe, right in zip(asked, found.correct, strict=True) if right
-    )
+def slider(shrink: Shrinker, weights: Float[Tensor, " n"]) -> ShrinkPicture:
+    """16 to 2 bits: five weights, the size, the loss, and the text beside that in 16.
+
+    All widths are measured beforehand.
+    """
+    return shrinking(shrink, weights[:5], shrink.prompt, bits=3)
 
 
 def by_fame(known: Mapping[str, Accuracy]) -> Picture:
@@ -223,10 +200,9 @@ def by_fame(known: Mapping[str, Accuracy]) -> Picture:
 
 
 @torch.no_grad()
-def first_change(board: Dashboard) -> Table:
+def first_change(shrink: Shrinker) -> Table:
     """The first word that changes at the largest width at which the text does, and how
     likely the whole model held both words."""
-    shrink = board.shrink
     whole = shrink(16)
     bits = max(b for b in (8, 6, 5, 4, 3, 2) if shrink(b).text != whole.text)
     pairs = list(zip(whole.text.split(), shrink(bits).text.split(), strict=False))

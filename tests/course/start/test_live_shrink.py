@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from minquant.course.start.figure_shrinking import Shrunk
 from minquant.course.start.live_shrink import WIDTHS, ShrinkPicture, shrinking
+from minquant.course.start.shrinker import Shrunk
 from minquant.models.linear_layers import Size
 
 WEIGHTS = torch.tensor([-0.3, 0.1, 0.2])
