@@ -239,15 +239,15 @@ def floats(W: Float[Tensor, "out in"], name: str = "W") -> Float[Tensor, "out in
         raise ValueError(
             f"{name} is on the meta device and has no values; load it first"
         )
-    W = W.detach()
-    finite = W.isfinite()
-    if not finite.all():
+    W = W.detach().to(work_dtype(W.dtype))
+    if not torch.stack(W.aminmax()).isfinite().all():  # they pass NaN on
+        finite = W.isfinite()
         nans, first = int(W.isnan().sum()), (~finite).nonzero()[0].tolist()
         raise ValueError(
             f"{name} holds {nans} NaN and {int((~finite).sum()) - nans} infinite of "
             f"{W.numel()} numbers, the first at {first}; replace them before quantizing"
         )
-    return W.to(work_dtype(W.dtype))
+    return W
 
 
 def inputs(

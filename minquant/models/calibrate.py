@@ -208,7 +208,7 @@ def _inputs(
     """X and H, as far as they are needed, of what a layer reads."""
     rows = [states.flatten(0, -2) for states in batches]  # (batch, time, in) -> (n, in)
     for X in rows:
-        if not X.isfinite().all():
+        if X.numel() and not torch.stack(X.aminmax()).isfinite().all():
             raise ValueError(
                 f"calibration gives {name} inputs in {X.dtype} that are not finite; "
                 "load the model with dtype=torch.float32"

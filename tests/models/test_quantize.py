@@ -9,7 +9,7 @@ import tqdm.std
 from helpers import tiny
 
 from minquant.methods import awq, gptq, rtn
-from minquant.models import quantize
+from minquant.models import calibrate, quantize
 from minquant.models.linear_layers import Report, linear_layers, weight_of
 from minquant.models.text import calibration_batches
 from minquant.numerics import grids
@@ -249,6 +249,39 @@ def test_every_family_by_every_method_holds_what_its_report_says(kind, name, bat
     for name, layer in layers.items():
         assert torch.equal(weight_of(layer), report[name].dequantize())
     assert network(input_ids=batches[0]).logits.isfinite().all()
+
+
+def read_by(network, names, batches):
+    """H of these layers, from whole passes through the model as it is."""
+    H = []
+
+    def see(_, args):
+        X = args[0].flatten(0, -2).float()
+        H[:] = [H[0].addmm_(X.T, X) if H else X.T @ X]
+
+    hook = network.get_submodule(names[0]).register_forward_pre_hook(see)
+    for ids in batches:
+        network(input_ids=ids)
+    hook.remove()
+    return H[0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", tiny.CONFIGS)
+def test_going_on_gives_the_codes_of_starting_again_for_each_group(
+    kind, dtype, batches
+):
+    network = tiny.model(kind, dtype=dtype)
+    report = quantize.quantize_(network, METHODS["gptq"], calibration=batches)
+    slow = tiny.model(kind, dtype=dtype)
+    layers = linear_layers(slow)
+    for names in calibrate.sharing(slow, layers, batches):
+        H = read_by(slow, names, batches)
+        for name in names:
+            W = weight_of(layers[name])
+            expected = METHODS["gptq"](W, H=H)
+            assert torch.equal(report[name].codes, expected.codes)
+            W.copy_(expected.dequantize())
 
 
 class Stops:
