@@ -24,7 +24,8 @@ largest weight, where it adds least to the outputs' error. RTN's "mse" knows no 
 How it is fast: with D = W_hat − W, the error of all tokens is ‖D Xᵀ‖² = tr(D H Dᵀ), so
 H = XᵀX is computed once. A ratio then costs one product of (out, in) and (in, in), two
 thirds of it as H is symmetric; with fewer tokens than inputs X is smaller, and it is
-(out, in) and (in, n). The errors of rows add up, so a ratio whose first rows are worse than all rows of another can stop.
+(out, in) and (in, n). The errors of rows add up, so a ratio whose first rows are worse
+than all rows of another can stop.
 
 What is left out: llm-awq measures attention as a whole, and does not clip its q and k;
 here each matrix is measured by its own outputs. Its clipping looks at 512 tokens, and
