@@ -16,7 +16,7 @@ from typing import Any
 NAMES = {  # the module, and the names of it that stand here
     "models.load": "load",
     "models.quantize": "quantize quantize_",
-    "models.linear_layers": "linear_layers weight_of size",
+    "models.linear_layers": "linear_layers weight_of size Report",
     "models.text": "documents_from calibration_batches encode generate",
     "models.folds": "fold fold_ plant_outliers",
     "models.packed_model": "pack_ unpack_ packed_size int8_",

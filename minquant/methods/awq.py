@@ -22,9 +22,10 @@ makes X.
 largest weight, where it adds least to the outputs' error. RTN's "mse" knows no inputs.
 
 How it is fast: with D = W_hat − W, the error of all tokens is ‖D Xᵀ‖² = tr(D H Dᵀ), so
-H = XᵀX is computed once. A ratio then costs one product of (out, in) and (in, in); with
-fewer tokens than inputs X is smaller, and it is (out, in) and (in, n). The errors of
-rows add up, so a ratio whose first rows are worse than all rows of another can stop.
+H = XᵀX is computed once. A ratio then costs one product of (out, in) and (in, in), two
+thirds of it as H is symmetric; with fewer tokens than inputs X is smaller, and it is
+(out, in) and (in, n). The errors of rows add up, so a ratio whose first rows are worse
+than all rows of another can stop.
 
 What is left out: llm-awq measures attention as a whole, and does not clip its q and k;
 here each matrix is measured by its own outputs. Its clipping looks at 512 tokens, and
@@ -166,12 +167,27 @@ def ratio_errors(
                 total = inf
                 break
             D = quantized.dequantize(W.dtype) - W
-            squares = (D @ X.T).square_() if H is None else (D @ H).mul_(D)
-            total += squares.sum().item()
+            squares = (D @ X.T).square_().sum() if H is None else _trace(D, H)
+            total += squares.item()
             if total > limit:
                 break
         errors[ratio] = inf if total > limit else total
     return [errors[ratio] / len(X) / sum(map(len, Ws)) for ratio in ratios]
+
+
+def _trace(D: Float[Tensor, "out in"], H: Float[Tensor, "in in"]) -> Float[Tensor, ""]:
+    """tr(D H Dᵀ), at two thirds of the cost of D @ H: as H is symmetric, its blocks
+    above the diagonal stand for those below it, too."""
+    total = D.new_zeros(())
+    step = -(-len(H) // 4)
+    for a in range(0, len(H), step):
+        b = a + step
+        columns = D[:, a:b]
+        product = columns @ H[a:b, a:b]
+        if a:
+            product.addmm_(D[:, :a], H[:a, a:b], alpha=2)
+        total += product.mul_(columns).sum()
+    return total
 
 
 def salient(sizes: Float[Tensor, " in"], share: float = 0.01) -> Int[Tensor, " k"]:

@@ -28,7 +28,7 @@ What is left out: feeders in another block than their layers, as in models that 
 norm last (OPT-350m). There none is found. Lessons 05 and 07.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -36,7 +36,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from minquant.models import calibrate
+from minquant.models import calibrate, one_block
 from minquant.models.linear_layers import (
     decoder_blocks,
     is_linear,
@@ -78,19 +78,22 @@ def feeders(model: nn.Module) -> Iterator[tuple[dict[str, nn.Module], Feeder | N
     pass, with its feeder, or None where the experiment finds none.
 
     Between two groups the caller may move scales, but must not change what the model
-    computes. Raises ValueError as `calibrate.block_inputs` does.
+    computes. Raises ValueError as `one_block.block_inputs` does.
     """
     blocks, layers = decoder_blocks(model), linear_layers(model)
     names = {module: name for name, module in model.named_modules()}
     vocabulary = model.get_input_embeddings().weight.shape[0]
     ids = torch.linspace(0, vocabulary - 1, _TOKENS).long()[None]  # (1, t)
-    inputs = calibrate.block_inputs(model, blocks, [ids])
+    inputs = one_block.block_inputs(model, blocks, [ids])
+    groups = calibrate.sharing(model, layers, [ids])
     hidden = None
     for block, calls in zip(blocks, inputs, strict=True):
-        run = partial(calibrate.advance, block, calls, hidden)
+        run = partial(one_block.advance, block, calls, hidden)
         in_block = layers_in(block, layers)
-        for group_names in calibrate.sharing(in_block, run):
-            group = {name: in_block[name] for name in group_names}
+        for group_names in groups:
+            group = {name: in_block[name] for name in group_names if name in in_block}
+            if not group:
+                continue
             output = run()
             proven = (
                 guess
@@ -98,6 +101,8 @@ def feeders(model: nn.Module) -> Iterator[tuple[dict[str, nn.Module], Feeder | N
                 if _feeds(guess, group, run, output)
             )
             yield group, next(proven, None)
+        for name in set(in_block).difference(*groups):  # experts that no token reached
+            yield {name: in_block[name]}, None
         hidden = run()
 
 
@@ -138,7 +143,7 @@ def is_norm(module: nn.Module) -> bool:
 def _feeds(
     feeder: Feeder,
     group: Mapping[str, nn.Module],
-    run: calibrate.Run,
+    run: Callable[[], Sequence[Tensor]],
     expected: Sequence[Tensor],
 ) -> bool:
     """The experiment: multiply the feeder's outputs, divide the inputs of the group. Is

@@ -39,7 +39,7 @@ from torch import Tensor, nn
 
 from minquant.models import calibrate
 from minquant.models.feeders import Feeder, feeders, is_norm
-from minquant.models.linear_layers import Report, is_linear, weight_of
+from minquant.models.linear_layers import Matrices, is_linear, weight_of
 from minquant.numerics.tensor import QuantizedTensor
 
 _ROUNDING = 2.0**-10  # the relative change allowed when a scale is stored anew
@@ -49,7 +49,7 @@ class Folded(NamedTuple):
     """A report without the input scales that could be folded; and, by name, why each
     other layer keeps its input scales."""
 
-    report: Report
+    report: Matrices
     left: dict[str, str]
 
 
@@ -73,7 +73,7 @@ def fold_(model: nn.Module, report: Mapping[str, QuantizedTensor]) -> Folded:
     Raises ValueError as `feeders` does. AWQ (Lin et al. 2024), section 3.2; SmoothQuant
     (Xiao et al. 2023), section 4.
     """
-    report, left = dict(report), {}
+    report, left = copy.copy(report), {}
     for group, feeder in feeders(model):
         coded = {name: report[name] for name in group if name in report}
         scaled = [name for name, q in coded.items() if q.input_scales is not None]
@@ -138,7 +138,7 @@ def _obstacle(
     model: nn.Module,
     group: Mapping[str, nn.Module],
     feeder: Feeder | None,
-    report: Report,
+    report: Matrices,
 ) -> str:
     """Why the scales of a group cannot be folded; empty if they can."""
     if feeder is None:

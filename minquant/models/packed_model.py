@@ -32,8 +32,9 @@ from minquant.layers.coded import CodedLinear
 from minquant.layers.layouts import form, from_form
 from minquant.layers.linear import Int8Linear, QuantLinear
 from minquant.methods.llm_int8 import INT8
+from minquant.models.experts import separate_experts_
 from minquant.models.linear_layers import (
-    Report,
+    Matrices,
     Size,
     linear_layers,
     select_layers,
@@ -46,7 +47,7 @@ _HEADER = "minquant"  # the key of the file's metadata
 M = TypeVar("M", bound=nn.Module)
 
 
-def pack_(model: M, report: Report, **options: Any) -> M:
+def pack_(model: M, report: Matrices, **options: Any) -> M:
     """Replace each layer in the report by a `QuantLinear`. Returns the model, which is
     changed in place.
 
@@ -111,6 +112,7 @@ def int8_(model: M, *, only: str | Collection[str] | None = None, **options: Any
 
     Raises ValueError if `only` finds no layer.
     """
+    separate_experts_(model)
     for name, old in select_layers(linear_layers(model), only).items():
         new = Int8Linear.quantize(weight_of(old), old.bias, **options)
         model.set_submodule(name, new.train(old.training))
@@ -178,6 +180,7 @@ def load_(model: M, path: str | Path) -> M:
     header = json.loads(header)
     tensors |= {name: tensors[first] for name, first in header["shared"].items()}
     device = next(model.parameters()).device
+    separate_experts_(model)
     modules = dict(model.named_modules())
     for name, description in header["layers"].items():
         if name not in modules:

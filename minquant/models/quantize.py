@@ -16,8 +16,9 @@ and 06.
 """
 
 import copy
+import itertools
 from collections.abc import Callable, Collection, Iterator, Sequence
-from functools import partial
+from contextlib import closing
 from typing import Any
 
 import torch
@@ -26,11 +27,13 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from minquant.models import calibrate
+from minquant.models.experts import separate_experts_
 from minquant.models.linear_layers import (
     Report,
     decoder_blocks,
     distinct,
     layers_in,
+    left_in_floats,
     linear_layers,
     select_layers,
     weight_of,
@@ -55,10 +58,12 @@ def quantize_(
     calibration: Sequence[Int[Tensor, "_ _"]] | None = None,
     float_inputs: bool = False,
     only: str | Collection[str] | None = None,
-    report: Report | None = None,
+    report: dict[str, QuantizedTensor] | None = None,
     progress: bool = True,
 ) -> Report:
-    """Replace each linear layer's weights by their quantized values, in place.
+    """Replace each linear layer's weights by their quantized values, in place. Experts
+    that a mixture holds in one tensor are first made linear layers
+    (`separate_experts_`).
 
     method: a function whose first parameter is a matrix `W`, or `Ws`, the list of all
     matrices that share an input. Its parameters `X` and `H`, if they have no default,
@@ -66,30 +71,40 @@ def quantize_(
     other parameters with functools.partial.
     float_inputs: take X and H from the model before any layer was quantized.
     only: a regular expression found in the names of the layers to quantize, or names.
-    report: a dict, empty at first, in which each layer is entered when it is done.
-    After an interruption call again with the same dict: the work goes on where it
+    report: a `Report()`, empty at first, in which each layer is entered when it is
+    done. After an interruption call again with the same one: the work goes on where it
     stopped, and ends as if it had never been interrupted.
+    progress: show a bar, with the mean `relative_error` so far, and at the end print
+    `Report.summary()`: one line about what is quantized, and what stays floats.
 
-    Returns a QuantizedTensor for each layer, by name. Weights keep their dtype. Two
-    layers that share one weight are quantized once. After an interruption each layer is
-    either old or new, and the model works. The bar shows the mean `relative_error` so
-    far.
+    Returns a QuantizedTensor for each layer, by name; its `left` names all weights that
+    stay floats. Weights keep their dtype. Two layers that share one weight are
+    quantized once. Experts that too few tokens reach are rounded to nearest, on the
+    same grid, and the report's `rounded_to_nearest` names them. After an interruption
+    each layer is either old or new, and the model works.
 
     Raises ValueError if calibration is missing, `only` finds no layer, the report is of
-    another model, or the method's result has another shape or is not finite.
+    another model, or the method's result has another shape or is not finite; TypeError
+    if the report is another dict.
     """
     checked_method = Method.from_function(method, calibration)
+    if not isinstance(report, Report | None):
+        raise TypeError(
+            f"report is a {type(report).__name__}, which has no place for what is left "
+            "in floats; give Report()"
+        )
+    separate_experts_(model)
     selected = select_layers(linear_layers(model), only)
     layers, first_of = distinct(model, selected)
-    report = {} if report is None else report
+    report = Report() if report is None else report
     _resume(model, report, float_inputs)
     remaining = {name: layer for name, layer in layers.items() if name not in report}
     groups = _groups(model, remaining, checked_method, calibration, float_inputs)
     errors: list[float] = []
     bar = tqdm(total=len(layers), desc="quantizing", delay=1, disable=not progress)
-    with bar:
+    with bar, closing(groups):
         bar.update(len(layers) - len(remaining))
-        for names, inputs in groups:
+        for names, inputs, too_few in groups:
             Ws = {name: weight_of(remaining[name]) for name in names}
             results = checked_method.apply(Ws, inputs)
             if progress:
@@ -99,11 +114,20 @@ def quantize_(
                 bar.set_postfix(error=error, refresh=False)  # shown with the next bar
             # The whole group is entered before a weight is written: see _resume.
             report.update({name: quantized for name, (quantized, _) in results.items()})
+            if too_few:
+                report.rounded_to_nearest |= dict.fromkeys(names, too_few)
             for name, (_, W_hat) in results.items():
                 Ws[name].copy_(W_hat)
                 bar.update()
     report.update({name: report[first_of[name]] for name in selected})
-    return {name: report[name] for name in linear_layers(model) if name in report}
+    report.left = left_in_floats(model, report)
+    if progress:
+        print(report.summary())
+    return Report(
+        {name: report[name] for name in linear_layers(model) if name in report},
+        left=report.left,
+        rounded_to_nearest=report.rounded_to_nearest,
+    )
 
 
 def _resume(model: nn.Module, report: Report, float_inputs: bool) -> None:
@@ -133,7 +157,7 @@ def _groups(
     method: Method,
     calibration: Sequence[Tensor] | None,
     float_inputs: bool,
-) -> Iterator[tuple[list[str], dict[str, Tensor]]]:
+) -> Iterator[calibrate.Group]:
     """Names of layers that share an input, with its X or H, in the order of the forward
     pass.
 
@@ -143,27 +167,20 @@ def _groups(
     """
     if not method.needs and not method.takes_all:
         for name in layers:
-            yield [name], {}
-        return
-    blocks = decoder_blocks(model)
-    inputs = calibrate.block_inputs(model, blocks, calibration)
-    hidden = None
-    for block, calls in zip(blocks, inputs, strict=True):
-        run = partial(calibrate.advance, block, calls, hidden)
-        groups = _collected(layers_in(block, layers), run, method.needs)
-        if float_inputs:
-            groups = list(groups)
-            hidden = run()
-            yield from groups
-        else:
-            yield from groups
-            hidden = run()
-
-
-def _collected(
-    layers: dict[str, nn.Module], run: calibrate.Run, needs: Sequence[str]
-) -> Iterator[tuple[list[str], dict[str, Tensor]]]:
-    """The groups of one block, each with the X or H that its layers read."""
-    for names in calibrate.sharing(layers, run):
-        inputs = {what: calibrate.collect(layers, names, run, what) for what in needs}
-        yield names, inputs
+            yield calibrate.Group([name], {})
+    elif layers:
+        with closing(
+            calibrate.groups(model, layers, calibration, method.needs)
+        ) as groups:
+            if not float_inputs:
+                yield from groups
+                return
+            block_of = {
+                name: number
+                for number, block in enumerate(decoder_blocks(model))
+                for name in layers_in(block, layers)
+            }
+            for _, in_block in itertools.groupby(
+                groups, lambda g: block_of[g.names[0]]
+            ):
+                yield from list(in_block)  # the text is now in front of the next block

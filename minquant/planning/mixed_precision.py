@@ -44,7 +44,13 @@ from tqdm.auto import tqdm
 
 from minquant.measure import windows
 from minquant.measure.evaluate import kl_divergence
-from minquant.models.linear_layers import Report, distinct, linear_layers, weight_of
+from minquant.models.linear_layers import (
+    Report,
+    distinct,
+    left_in_floats,
+    linear_layers,
+    weight_of,
+)
 from minquant.models.quantize import quantize_
 from minquant.models.text import HasText, check_split
 
@@ -252,8 +258,14 @@ def quantize(
     """
     if missing := sorted(set(assignment.values()) - set(methods)):
         raise ValueError(f"methods has none for {missing}; give one for each width")
-    twin, report = copy.deepcopy(model), {}
+    twin, report = copy.deepcopy(model), Report()
     for bits in sorted(set(assignment.values()), reverse=True):
         names = [name for name, width in assignment.items() if width == bits]
-        report |= quantize_(twin, methods[bits], only=names, **options)
-    return twin, {name: report[name] for name in linear_layers(twin) if name in report}
+        part = quantize_(twin, methods[bits], only=names, **options)
+        report.update(part)
+        report.rounded_to_nearest |= part.rounded_to_nearest
+    return twin, Report(
+        {name: report[name] for name in linear_layers(twin) if name in report},
+        left=left_in_floats(twin, report),
+        rounded_to_nearest=report.rounded_to_nearest,
+    )

@@ -15,8 +15,9 @@ is installed (AutoModelForCausalLM.from_pretrained), and so does vLLM. (The file
 
 vLLM reads groups of 32, 64 and 128 and whole rows, and the matrices that it joins (q,
 k, v; gate, up) must have the same width and groups. What is left out: adapters, which
-you merge or save separately (`adapter_files`), and GPT-2's Conv1D. `packed_folder`
-reads the folder back. Lesson 12.
+you merge or save separately (`adapter_files`), GPT-2's Conv1D, and models with experts
+unless all experts have codes, and all codes are of one kind. `packed_folder` reads the
+folder back. Lesson 12.
 """
 
 import copy
@@ -32,7 +33,13 @@ from torch import Tensor, nn
 
 from minquant.files import pack_quantized
 from minquant.layers.coded import CodedLinear
-from minquant.models.linear_layers import Report, linear_layers, weight_of
+from minquant.models.experts import separated
+from minquant.models.linear_layers import (
+    Matrices,
+    is_router,
+    linear_layers,
+    weight_of,
+)
 from minquant.numerics.grids import Grid, code_dtype
 from minquant.numerics.groups import Granularity, group_shape
 from minquant.numerics.tensor import QuantizedTensor
@@ -43,7 +50,7 @@ LINEAR = nn.Linear | CodedLinear
 
 def export(
     model: nn.Module,
-    report: Report,
+    report: Matrices,
     tokenizer: Any,
     folder: str | Path,
     *,
@@ -118,13 +125,14 @@ def _stand_in(
 
 
 def _check(
-    model: nn.Module, report: Report, tokenizer: Any, format: str, dtype: torch.dtype
+    model: nn.Module, report: Matrices, tokenizer: Any, format: str, dtype: torch.dtype
 ) -> None:
     """Raises ValueError for what the format cannot hold."""
     if format == "gguf":
         plan_gguf(model, report)
         tokenizer_settings(tokenizer, model.config.vocab_size)
     elif format == "compressed-tensors":
+        _check_experts(model, report)
         for name, quantized in report.items():
             try:
                 pack_quantized.check(quantized, dtype)
@@ -137,7 +145,7 @@ def _check(
 
 
 def _export_tensors(
-    model: nn.Module, report: Report, tokenizer: Any, folder: Path, dtype: torch.dtype
+    model: nn.Module, report: Matrices, tokenizer: Any, folder: Path, dtype: torch.dtype
 ) -> None:
     """The folder of compressed-tensors."""
     from huggingface_hub import save_torch_state_dict
@@ -149,7 +157,11 @@ def _export_tensors(
     config = copy.deepcopy(model.config)
     config.architectures = config.architectures or [type(model).__name__]
     config.dtype = dtype
-    linear = [n for n, layer in model.named_modules() if isinstance(layer, LINEAR)]
+    linear = [
+        name
+        for name, layer in model.named_modules()
+        if isinstance(layer, LINEAR) or _is_router(model, name, layer)
+    ]
     config.quantization_config = pack_quantized.quantization_config(report, linear)
     with _new_folder(folder) as temporary:
         config.save_pretrained(temporary)
@@ -161,6 +173,40 @@ def _export_tensors(
         if tokenizer is not None:
             without_eos(tokenizer).save_pretrained(temporary)
         save_torch_state_dict(tensors, temporary, metadata={"format": "pt"})
+
+
+def _is_router(model: nn.Module, name: str, layer: nn.Module) -> bool:
+    """Whether vLLM takes a layer that chooses experts for a linear one."""
+    weight = getattr(layer, "weight", None)
+    is_matrix = isinstance(weight, Tensor) and weight.ndim == 2
+    return is_matrix and is_router(model, name, weight)
+
+
+def _check_experts(model: nn.Module, report: Matrices) -> None:
+    """Raise ValueError unless transformers opens the experts: it joins those of a layer
+    again, all of one kind, where it knows how checkpoints store them."""
+    for path, experts in separated(model).items():
+        numbers = range(experts.num_experts)
+        names = [f"{path}.{e}.{name}" for e in numbers for name in experts.names]
+        missing = [name for name in names if name not in report]
+        if not experts.stored:
+            raise ValueError(
+                f"model has experts ({path}), and {model.config.model_type} stores "
+                "them in one tensor, for whose codes the format has no place; keep the "
+                "model with packed_model.save"
+            )
+        if missing:
+            raise ValueError(
+                f"report has no {missing[0]}, but the format needs all experts; "
+                "quantize them too"
+            )
+        kinds = {(q.grid.bits, q.granularity): name for name, q in report.items()}
+        if len(kinds) > 1:
+            raise ValueError(
+                f"report has {' and '.join(list(kinds.values())[:2])} of different "
+                "bits or groups; transformers opens a model with experts only if all "
+                "layers are alike"
+            )
 
 
 @contextmanager
@@ -199,7 +245,7 @@ def without_eos(tokenizer: Any) -> Any:
 
 
 def _plain_tensors(
-    model: nn.Module, report: Report, dtype: torch.dtype
+    model: nn.Module, report: Matrices, dtype: torch.dtype
 ) -> Iterator[tuple[str, Tensor]]:
     """The tensors that are not quantized, by name: biases, embeddings, norms.
 

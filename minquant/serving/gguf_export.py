@@ -43,7 +43,7 @@ from minquant.models.gguf_model import (
     to_llama_cpp,
     word_cutter_name,
 )
-from minquant.models.linear_layers import Report
+from minquant.models.linear_layers import Matrices
 
 FALLBACK = {"Q4_K": "Q5_0", "Q6_K": "Q8_0"}  # where 256 does not divide a row
 _FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q5_0": 8}
@@ -60,7 +60,7 @@ class GgufPlan:
 
 
 def plan_gguf(
-    model: nn.Module, report: Report, *, floats: str = "F16", embeddings: str = "Q8_0"
+    model: nn.Module, report: Matrices, *, floats: str = "F16", embeddings: str = "Q8_0"
 ) -> GgufPlan:
     """Whether and how a model can be written, without writing anything.
 
@@ -102,7 +102,7 @@ def plan_gguf(
 
 def write_gguf(
     model: nn.Module,
-    report: Report,
+    report: Matrices,
     tokenizer: Any,
     path: str | Path,
     *,

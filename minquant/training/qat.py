@@ -39,7 +39,13 @@ from torch.nn.utils import parametrize
 from tqdm.auto import tqdm
 
 from minquant.methods.rtn import fake_quantize, quantize_rtn
-from minquant.models.linear_layers import Report, distinct, linear_layers, weight_of
+from minquant.models.linear_layers import (
+    Report,
+    distinct,
+    left_in_floats,
+    linear_layers,
+    weight_of,
+)
 from minquant.models.text import HasText, check_split, encode
 from minquant.numerics.grids import TERNARY, Grid
 from minquant.numerics.groups import PER_CHANNEL, Granularity
@@ -179,12 +185,13 @@ def train(
             run.step_done(losses, len(batches))
             bar.update()
     twin.requires_grad_(False)
-    report = {}
+    report = Report()
     for name, layer in layers.items():
         parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
         W = weight_of(layer)
         report[name] = quantize_rtn(W, grid, granularity)
         W.copy_(report[name].dequantize())
+    report.left = left_in_floats(twin, report)
     return Trained(twin, report, losses)
 
 

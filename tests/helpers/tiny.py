@@ -76,12 +76,51 @@ CONFIGS = {
     "OPT": {**SIZE, **OPT},
     "GPT2": GPT2,
 }
+MOE = {"num_experts_per_tok": 2, "num_experts": 4}
+LOCAL = {"num_experts_per_tok": 2, "num_local_experts": 4}
+MLA = {  # the attention of DeepSeek
+    "num_key_value_heads": 4,
+    "q_lora_rank": 16,
+    "kv_lora_rank": 16,
+    "qk_rope_head_dim": 8,
+    "qk_nope_head_dim": 8,
+    "v_head_dim": 8,
+}
+MIXTURES = {  # of 4 experts, 2 for each token
+    "Mixtral": {**SIZE, **LOCAL},
+    "Qwen2Moe": {
+        **SIZE,
+        **MOE,
+        "moe_intermediate_size": 24,
+        "shared_expert_intermediate_size": 48,
+    },
+    "Qwen3Moe": {**SIZE, **MOE, "head_dim": 8, "moe_intermediate_size": 48},
+    "Olmoe": {**SIZE, **MOE},
+    "GptOss": {
+        **SIZE,
+        **LOCAL,
+        **SLIDING,
+        "layer_types": ["sliding_attention", "full_attention"],
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+    },
+    "DeepseekV3": {
+        **SIZE,
+        **MLA,
+        "num_experts_per_tok": 2,
+        "n_routed_experts": 4,
+        "n_group": 2,
+        "topk_group": 1,
+        "moe_intermediate_size": 24,
+        "first_k_dense_replace": 1,
+    },
+}
 LINEAR_PER_LAYER = {"Phi": 6, "OPT": 6, "GPT2": 4}  # the others: q k v o gate up down
 
 
 def model(kind="Llama", *, seed=0, dtype=torch.float32, **changes):
-    """A random model of a family in `CONFIGS`, ready to evaluate."""
-    config = getattr(transformers, f"{kind}Config")(**{**CONFIGS[kind], **changes})
+    """A random model of a family in `CONFIGS` or `MIXTURES`, ready to evaluate."""
+    settings = {**CONFIGS, **MIXTURES}[kind]
+    config = getattr(transformers, f"{kind}Config")(**{**settings, **changes})
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         made = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype)

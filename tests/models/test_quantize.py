@@ -9,8 +9,8 @@ import tqdm.std
 from helpers import tiny
 
 from minquant.methods import awq, gptq, rtn
-from minquant.models import quantize
-from minquant.models.linear_layers import linear_layers, weight_of
+from minquant.models import calibrate, quantize
+from minquant.models.linear_layers import Report, linear_layers, weight_of
 from minquant.models.text import calibration_batches
 from minquant.numerics import grids
 
@@ -251,6 +251,39 @@ def test_every_family_by_every_method_holds_what_its_report_says(kind, name, bat
     assert network(input_ids=batches[0]).logits.isfinite().all()
 
 
+def read_by(network, names, batches):
+    """H of these layers, from whole passes through the model as it is."""
+    H = []
+
+    def see(_, args):
+        X = args[0].flatten(0, -2).float()
+        H[:] = [H[0].addmm_(X.T, X) if H else X.T @ X]
+
+    hook = network.get_submodule(names[0]).register_forward_pre_hook(see)
+    for ids in batches:
+        network(input_ids=ids)
+    hook.remove()
+    return H[0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", tiny.CONFIGS)
+def test_going_on_gives_the_codes_of_starting_again_for_each_group(
+    kind, dtype, batches
+):
+    network = tiny.model(kind, dtype=dtype)
+    report = quantize.quantize_(network, METHODS["gptq"], calibration=batches)
+    slow = tiny.model(kind, dtype=dtype)
+    layers = linear_layers(slow)
+    for names in calibrate.sharing(slow, layers, batches):
+        H = read_by(slow, names, batches)
+        for name in names:
+            W = weight_of(layers[name])
+            expected = METHODS["gptq"](W, H=H)
+            assert torch.equal(report[name].codes, expected.codes)
+            W.copy_(expected.dequantize())
+
+
 class Stops:
     """A method that raises an error the k-th time that it is called."""
 
@@ -271,7 +304,7 @@ def test_interrupted_work_goes_on_and_ends_as_if_it_had_not_been(kind, name, bat
     whole = tiny.model(kind)
     expected = quantize.quantize_(whole, METHODS[name], calibration=batches)
     for k in (1, 3, 6):
-        network, report = tiny.model(kind), {}
+        network, report = tiny.model(kind), Report()
         stops = Stops(METHODS[name], k)
         options = {"calibration": batches, "report": report, "progress": False}
         with pytest.raises(KeyboardInterrupt):
@@ -291,7 +324,7 @@ def test_stopped_between_two_writes_of_one_group_it_goes_on_too(batches, monkeyp
     whole = tiny.model()
     together = METHODS["awq"]
     quantize.quantize_(whole, together, calibration=batches)
-    network, report, writes = tiny.model(), {}, []
+    network, report, writes = tiny.model(), Report(), []
 
     class Bar(tqdm.std.tqdm):
         def update(self, n=1):
@@ -314,7 +347,7 @@ def test_stopped_between_two_writes_of_one_group_it_goes_on_too(batches, monkeyp
 
 def test_a_copy_goes_on_from_the_report_of_an_interrupted_one(batches):
     expected, _ = quantize.quantize(tiny.model(), METHODS["gptq"], calibration=batches)
-    report, stops = {}, Stops(METHODS["gptq"], 9)
+    report, stops = Report(), Stops(METHODS["gptq"], 9)
     for _ in range(2):
         try:
             twin, _ = quantize.quantize(
@@ -327,7 +360,7 @@ def test_a_copy_goes_on_from_the_report_of_an_interrupted_one(batches):
 
 
 def test_a_report_lets_two_methods_share_a_model():
-    network, report = tiny.model(), {}
+    network, report = tiny.model(), Report()
     quantize.quantize_(network, int2, only="mlp", report=report)
     both = quantize.quantize_(network, int4, report=report)
     assert len(both) == 14 and both.keys() == report.keys()
@@ -339,7 +372,7 @@ def test_a_report_that_does_not_fit_is_refused_and_nothing_changes(batches):
     network, before = tiny.model(), tiny.model()
     other = quantize.quantize_(tiny.model(intermediate_size=64), int4)
     with pytest.raises(ValueError, match=r"report holds '.*gate_proj' \(64, 32\), but"):
-        quantize.quantize_(network, int4, report=dict(other))
+        quantize.quantize_(network, int4, report=Report(other))
     partly = quantize.quantize_(tiny.model(), int4, only="mlp")
     with pytest.raises(ValueError, match="report holds 6 layers, but with float_in"):
         quantize.quantize_(

@@ -86,9 +86,8 @@ def nats_of(
     # What a token adds to the text: some tokenizers put the space into the token.
     texts = [tokenizer.decode(ids[:end].tolist()) for end in range(1, len(ids) + 1)]
     pieces = [after[len(before) :] for before, after in pairwise(texts)]
-    shown = [
-        i for i, token in enumerate(ids[1:].tolist()) if _is_text(tokenizer, token)
-    ]
+    marks = set(tokenizer.all_special_ids)
+    shown = [i for i, token in enumerate(ids[1:].tolist()) if token not in marks]
     return [pieces[i] for i in shown], nats[shown]
 
 
