@@ -112,10 +112,10 @@ def quantize_(
                     errors.append(relative_error(Ws[name], W_hat, inputs))
                 error = f"{sum(errors) / len(errors):.2e}"
                 bar.set_postfix(error=error, refresh=False)  # shown with the next bar
-            # The whole group is entered before a weight is written: see _resume.
-            report.update({name: quantized for name, (quantized, _) in results.items()})
             if too_few:
                 report.rounded_to_nearest |= dict.fromkeys(names, too_few)
+            # The whole group is entered before a weight is written: see _resume.
+            report.update({name: quantized for name, (quantized, _) in results.items()})
             for name, (_, W_hat) in results.items():
                 Ws[name].copy_(W_hat)
                 bar.update()

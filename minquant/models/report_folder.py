@@ -79,8 +79,9 @@ class ReportFolder(Report):
             write_whole(self.folder / ABOUT, json.dumps(about, indent=1).encode())
         device = next(model.parameters()).device
         for path in files:
-            layers = _read(path)
+            layers, reasons = _read(path)
             super().update({n: layer.to(device) for n, layer in layers.items()})
+            self.rounded_to_nearest |= reasons
         self._next = int(files[-1].name.partition("-")[0]) + 1 if files else 0
 
     def _compare(self, about: dict[str, Any]) -> None:
@@ -104,7 +105,7 @@ class ReportFolder(Report):
         layers = dict(layers)
         new = {name: q for name, q in layers.items() if self.get(name) is not q}
         if new:
-            data = _file_of(new)
+            data = _file_of(new, self.rounded_to_nearest)
             name = f"{self._next:04}-{_digest(data)}.safetensors"
             write_whole(self.folder / name, data)
             self._next += 1
@@ -152,21 +153,29 @@ def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def _file_of(layers: Mapping[str, QuantizedTensor]) -> bytes:
-    """Layers as the bytes of a safetensors file."""
+def _file_of(
+    layers: Mapping[str, QuantizedTensor], reasons: Mapping[str, str]
+) -> bytes:
+    """Layers as the bytes of a safetensors file; and why some of them were only rounded
+    to nearest."""
     tensors, forms = {}, {}
     for name, quantized in layers.items():
         matrix = LookupMatrix.pack(quantized)
         dtype = str(quantized.dtype).removeprefix("torch.")
         forms[name] = {"dtype": dtype, "matrix": form(matrix)}
+        if name in reasons:
+            forms[name]["rounded_to_nearest"] = reasons[name]
         for part, tensor in matrix.tensors().items():
             # a copy, as layers may share their input_scales
             tensors[f"{name}.{part}"] = tensor.detach().cpu().contiguous().clone()
     return save(tensors, {_HEADER: json.dumps(forms)})
 
 
-def _read(path: Path) -> dict[str, QuantizedTensor]:
-    """The layers of a file. Raises ValueError if it is damaged or of another kind."""
+def _read(path: Path) -> tuple[dict[str, QuantizedTensor], dict[str, str]]:
+    """The layers of a file; and why some of them were only rounded to nearest.
+
+    Raises ValueError if it is damaged or of another kind.
+    """
     _, digest = _LAYERS.fullmatch(path.name).groups()
     try:
         if _digest(path.read_bytes()) != digest:
@@ -174,7 +183,7 @@ def _read(path: Path) -> dict[str, QuantizedTensor]:
         with safe_open(path, framework="pt") as file:
             forms = json.loads(file.metadata()[_HEADER])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        layers = {}
+        layers, reasons = {}, {}
         for name, described in forms.items():
             of_layer = {
                 key.removeprefix(f"{name}."): tensor
@@ -183,9 +192,11 @@ def _read(path: Path) -> dict[str, QuantizedTensor]:
             }
             matrix = from_form(described["matrix"], of_layer)
             layers[name] = matrix.quantized(getattr(torch, described["dtype"]))
+            if "rounded_to_nearest" in described:
+                reasons[name] = described["rounded_to_nearest"]
     except (ValueError, KeyError, TypeError, SafetensorError) as problem:
         raise ValueError(
             f"{path} is damaged, or not of this report ({problem}); delete it, and the "
             "layers in it are quantized again"
         ) from problem
-    return layers
+    return layers, reasons
