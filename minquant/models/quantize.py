@@ -36,6 +36,7 @@ from minquant.models.linear_layers import (
     weight_of,
 )
 from minquant.models.method import Method, relative_error
+from minquant.models.packed_model import check_floats
 from minquant.numerics.tensor import QuantizedTensor
 
 
@@ -79,6 +80,7 @@ def quantize_(
     another model, or the method's result has another shape or is not finite.
     """
     checked_method = Method.from_function(method, calibration)
+    check_floats(model)
     selected = select_layers(linear_layers(model), only)
     layers, first_of = distinct(model, selected)
     report = {} if report is None else report
