@@ -64,9 +64,8 @@ class FormChecked(nn.Module):
         if stored is not None:
             theirs = bytes(stored.cpu().numpy()).decode("utf-8")
             if theirs != self._form_json():
-                wrong.append(
-                    f"{prefix[:-1]} is stored as {theirs}: it has another form"
-                )
+                place = prefix[:-1] or "the layer"
+                wrong.append(f"{place} is stored in another form, {theirs}")
         for name, buffer in self.named_buffers(recurse=False):
             tensor = state_dict.get(f"{prefix}{name}")
             if tensor is not None and tensor.dtype != buffer.dtype:

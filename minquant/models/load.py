@@ -304,26 +304,20 @@ def _advise(model: nn.Module) -> None:
     if model.device.type == "cpu" and model.dtype != torch.bfloat16 and any(fast):
         warnings.warn(
             f"the model computes in {model.dtype}, for which a CPU has no product with "
-            "4-bit codes; give dtype=torch.bfloat16, which is many times faster for a "
-            "token, or this dtype if you mean it",
+            "4-bit codes, as it has for bfloat16; give dtype=torch.bfloat16, which is "
+            "faster for a token, or this dtype if you mean it",
             stacklevel=3,
         )
 
 
 def _from_hub(name: str) -> Path:
     """The folder in the cache that holds a model of the hub, downloaded if need be."""
-    import httpx
     from huggingface_hub import HfApi, constants, snapshot_download
     from huggingface_hub.errors import RepositoryNotFoundError
 
     there = Path(name).expanduser().absolute()
     if not re.fullmatch(r"[\w-][\w.-]*(/[\w.-]+)?", name):
         raise ValueError(f"name {name!r} is no folder ({there}), nor a hub id")
-    offline = (
-        "nor from the hub, whose downloads are kept in "
-        f"{constants.HF_HUB_CACHE}. Offline, take the bundled model, load('almanac'), "
-        "or give a folder that you have."
-    )
     try:
         # one question, without the repetitions that a download makes
         seen = HfApi().model_info(name, timeout=SECONDS).siblings
@@ -332,32 +326,42 @@ def _from_hub(name: str) -> Path:
             f"name {name!r} is no folder ({there}), and the hub has no such model, or "
             "none that you may see"
         ) from problem
-    except (httpx.HTTPError, OSError) as problem:
+    except Exception as problem:  # which one depends on the hub's HTTP library
         try:
             return Path(snapshot_download(name, local_files_only=True))
         except OSError:
             raise ValueError(
-                f"name {name!r} gives no model, neither as a folder ({there}) "
-                f"{offline} The cause: {type(problem).__name__} "
+                f"name {name!r} gives no model, neither as a folder ({there}) nor from "
+                f"the hub, whose downloads are kept in {constants.HF_HUB_CACHE}. "
+                "Offline, take the bundled model, load('almanac'), or give a folder "
+                f"that you have. The cause: {type(problem).__name__} "
                 f"{str(problem).splitlines()[0]}"
             ) from problem
     top = [file.rfilename for file in seen if "/" not in file.rfilename]
     if _INDEX not in top and _SINGLE not in top:
         raise ValueError(f"name {name!r} on the hub {_no_weights(top)}")
+    small = [file for file in top if file.endswith(_SMALL)]
+    folder = _downloaded(name, small)
     try:
-        small = [file for file in top if file.endswith(_SMALL)]
-        folder = Path(snapshot_download(name, allow_patterns=small))
-        try:
-            _config(folder)  # before gigabytes come
-        except ValueError as problem:
-            raise ValueError(f"name {name!r} on the hub {problem}") from problem
+        _config(folder)  # before gigabytes come
         weights = [_SINGLE]
         if _INDEX in top:
             weights = sorted(set(_weight_map(folder / _INDEX).values()))
-        return Path(snapshot_download(name, allow_patterns=small + weights))
-    except (httpx.HTTPError, OSError) as problem:
+    except ValueError as problem:
+        raise ValueError(f"name {name!r} on the hub {problem}") from problem
+    return _downloaded(name, small + weights)
+
+
+def _downloaded(name: str, files: list[str]) -> Path:
+    """The folder in the cache with these files of a model on the hub."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, allow_patterns=files))
+    except Exception as problem:  # which one depends on the hub's HTTP library
         raise ValueError(
-            f"name {name!r} was not downloaded to the end: {problem}"
+            f"name {name!r} was not downloaded from the hub to the end: "
+            f"{type(problem).__name__} {problem}"
         ) from problem
 
 

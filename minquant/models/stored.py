@@ -174,9 +174,10 @@ def check_fit(
         elif not _holds(state[name].dtype, dtype):
             its = state[name].dtype
             wrong.append(f"{name} is {dtype}, which the model's {its} does not hold")
-    for name in state.keys() - biases if shared is not None else ():
-        own, there = first[name], shared.get(name, name)
-        if own in state and there in state and own != there:
+    for name in state:
+        own, there = first[name], name if shared is None else shared.get(name, name)
+        compared = shared is not None and name not in biases
+        if compared and own in state and there in state and own != there:
             tied, apart = ("model", "file") if own != name else ("file", "model")
             other = own if own != name else there
             wrong.append(

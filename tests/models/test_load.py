@@ -160,27 +160,27 @@ CAUSES = {
         weights(lambda t: t.update({UP: t[UP][:-1].clone()})),
         rf"{UP} is \(171, 96\), but the config asks for \(172, 96\)",
     ),
-    "vocabulary": (config(vocab_size=40), r"is \(30, 96\), but the config asks for \("),
+    "vocabulary": (config(vocab_size=40), r"is \(32, 96\), but the config asks for \("),
     "float8": (
         weights(lambda t: t.update({UP: t[UP].to(torch.float8_e4m3fn)})),
         f"has {UP} in F8_E4M3, which is not read here",
     ),
     "gptq": (
         quantized_by(quant_method="gptq", bits=4),
-        "quantized already, by gptq. m",
+        "is quantized already, by gptq",
     ),
-    "awq": (quantized_by(quant_method="awq", bits=4), "quantized already, by awq. min"),
+    "awq": (quantized_by(quant_method="awq", bits=4), "is quantized already, by awq"),
     "bitsandbytes": (
         quantized_by(quant_method="bitsandbytes", load_in_4bit=True),
         "by bitsandbytes. .* take the model that it was made from",
     ),
     "mxfp4": (
         quantized_by(quant_method="mxfp4"),
-        "quantized already, by mxfp4. minqua",
+        "is quantized already, by mxfp4",
     ),
     "fp8": (
         quantized_by(quant_method="fp8"),
-        "quantized already, by fp8. minquant qua",
+        "is quantized already, by fp8",
     ),
     "old gptq": (
         lambda f: (f / "quantize_config.json").write_text("{}", encoding="utf-8"),
@@ -321,19 +321,17 @@ def test_an_exported_folder_opens_into_packed_layers(exported):
     assert len(layers) == 14
     assert all(type(layer) is QuantLinear for layer in layers.values())
     assert {p.dtype for p in opened.parameters()} == {torch.float16}
-    torch.testing.assert_close(
-        opened(IDS).logits, network(IDS).logits, rtol=1e-2, atol=1e-2
-    )
     assert tokenizer("a b")["input_ids"] == [1, 4, 5]
     in_fp32, _ = load(place, dtype=torch.float32)
-    assert in_fp32(IDS).logits.dtype == torch.float32
+    ours, expected = in_fp32(IDS).logits, network.float()(IDS).logits
+    assert (ours - expected).norm() < 3e-3 * expected.norm()  # W_hat was stored in fp16
     scales = {layer.scales.dtype for layer in coded_layers(in_fp32).values()}
     assert scales == {torch.float16}  # a scale that is cast is another scale
     assert not hasattr(opened.config, "quantization_config")
 
 
 def test_a_slow_dtype_on_a_cpu_is_said(tmp_path):
-    network = tiny.model(hidden_size=64, intermediate_size=64, dtype=torch.float16)
+    network = tiny.model(hidden_size=128, intermediate_size=128, dtype=torch.float16)
     report = mq.quantize_(
         network,
         lambda W: mq.quantize_rtn(W, mq.symmetric_full(4), mq.per_group(32)),
@@ -347,19 +345,24 @@ def test_a_slow_dtype_on_a_cpu_is_said(tmp_path):
 
 
 MEASURE = """
-import resource, sys, warnings
+import re, sys, warnings
 import transformers, torch, safetensors.torch, huggingface_hub
 import minquant as mq
 from minquant.models import packed_folder, load
 warnings.simplefilter("ignore")
 transformers.AutoModelForCausalLM, transformers.LlamaForCausalLM
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+def peak():
+    status = open("/proc/self/status").read()
+    return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", status)[1])
+
+before = peak()
 mq.load(sys.argv[1])
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+print(peak() - before)
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in kB on Linux")
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's /proc")
 def test_an_exported_folder_never_takes_the_memory_of_its_floats(tmp_path):
     config = transformers.LlamaConfig(
         vocab_size=tiny.SIZE["vocab_size"],
@@ -381,13 +384,16 @@ def test_an_exported_folder_never_takes_the_memory_of_its_floats(tmp_path):
     one_matrix = 4 * 1024 * 4096  # in fp32
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, str(place)],
-        env={"PYTHONPATH": os.pathsep.join(sys.path)},
+        env={
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "MALLOC_MMAP_THRESHOLD_": "65536",  # what is freed is free, without holes
+        },
         capture_output=True,
         encoding="utf-8",
         check=True,
     )
     grown = int(done.stdout)
-    assert size < 55e6 and grown < size + 6 * one_matrix, (size, grown)
+    assert size < 55e6 and grown < size + 3 * one_matrix, (size, grown)
 
 
 # --- the bundled model ---
