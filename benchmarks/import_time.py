@@ -39,6 +39,7 @@ def once(line: str) -> float:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
+        encoding="utf-8",
         check=True,
     )
     return float(done.stdout)

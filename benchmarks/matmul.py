@@ -157,7 +157,9 @@ def header(given: Sequence[str], args: argparse.Namespace, rate: float) -> None:
     """Prints what a table has to say of the machine, and of how it was made."""
     ask = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
-        told = subprocess.run(ask, capture_output=True, text=True, check=True).stdout
+        told = subprocess.run(
+            ask, capture_output=True, encoding="utf-8", check=True
+        ).stdout
     except (OSError, subprocess.CalledProcessError):
         told = ""
     driver = (told.split() or ["unknown"])[0]

@@ -83,7 +83,7 @@ class Table:
         lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in ordered)
         text = f'{{"stamp": {json.dumps(stamp)},\n"rows": [\n{lines}\n]}}\n'
         part = self.path.with_suffix(".part")
-        part.write_text(text, encoding="utf-8")
+        part.write_text(text, encoding="utf-8", newline="\n")
         part.replace(self.path)
 
     def fill(self, only: str = "") -> Rows:

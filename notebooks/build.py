@@ -404,8 +404,8 @@ def count(paths: list[Path]) -> bool:
 
 def show() -> bool:
     """Save the pictures that README shows, and write their alt texts into it."""
-    text, files = illustrate(README.read_text())
-    README.write_text(text)
+    text, files = illustrate(README.read_text(encoding="utf-8"))
+    README.write_text(text, encoding="utf-8", newline="\n")
     for name, data in files.items():
         (ROOT / name).parent.mkdir(exist_ok=True)
         (ROOT / name).write_bytes(data)

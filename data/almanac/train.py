@@ -270,7 +270,7 @@ def load(place: Path, model: nn.Module, adam: torch.optim.Optimizer) -> dict | N
             if kind == "model":
                 p.data.copy_(value)
             else:  # a fused Adam counts its steps on the weights' device
-                adam.state[p][kind] = value.to(p.device)
+                adam.state[p][kind] = value.to(p.device, copy=True)
         state = json.loads(file.metadata()["state"])
     print(f"goes on after step {state['step']:,}")
     return state
@@ -313,7 +313,7 @@ def export(
         torch=torch.__version__,
         rows=rows,
     )
-    (options.out / "README.md").write_text(text)
+    (options.out / "README.md").write_text(text, encoding="utf-8", newline="\n")
 
 
 README = """\

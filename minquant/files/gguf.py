@@ -22,9 +22,7 @@ that the header says against the size of the file before it reserves memory for 
 that a file that is cut off or was tampered with gives an error and nothing else.
 """
 
-import os
 import struct
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +39,7 @@ from minquant.files.gguf_blocks import (
     dequantize_blocks,
     quantize_blocks,
 )
+from minquant.files.whole import whole_file
 
 MAGIC, VERSION, ALIGNMENT = b"GGUF", 3, 32
 _TEXT, _LIST, _BOOL = 8, 9, 7
@@ -118,7 +117,7 @@ def read(path: str | Path) -> Gguf:
     version, cut off, counts that the file has no room for, unknown types, tensors that
     overlap or lie outside; FileNotFoundError if there is no file.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if path.stat().st_size < 24:
         raise GgufError(f"{path} has {path.stat().st_size} bytes; no GGUF is so short")
     # copy on write: torch asks for memory that can be written, the file stays as it is
@@ -293,7 +292,6 @@ def write(
 
     Raises ValueError if a value has no type in the format, or a number does not fit.
     """
-    path = Path(path)
     alignment = int(settings.get("general.alignment", ALIGNMENT))
     header = bytearray(MAGIC)
     header += struct.pack("<IQQ", VERSION, len(tensors), len(settings))
@@ -306,18 +304,11 @@ def write(
         header += struct.pack("<IQ", block_type(tensor.type).number, offset)
         offset += _aligned(tensor.nbytes, alignment)
     header += bytes(_aligned(len(header), alignment) - len(header))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, place = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(header)
-            for tensor in tensors.values():
-                _write_data(file, tensor, alignment)
-        os.chmod(place, 0o644)  # temporary files are their maker's alone
-        os.replace(place, path)
-    finally:
-        Path(place).unlink(missing_ok=True)  # there is none if all went well
-    return path
+    with whole_file(path) as place, place.open("wb") as file:
+        file.write(header)
+        for tensor in tensors.values():
+            _write_data(file, tensor, alignment)
+    return Path(path).expanduser()
 
 
 def _write_data(file: BinaryIO, tensor: GgufTensor, alignment: int) -> None:

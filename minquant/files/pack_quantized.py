@@ -32,7 +32,6 @@ import torch
 from jaxtyping import Int32, Integer
 from torch import Tensor
 
-from minquant.numerics.bits import pack, unpack
 from minquant.numerics.grids import IntegerGrid, symmetric_full
 from minquant.numerics.groups import PER_CHANNEL, Granularity, per_group
 from minquant.numerics.tensor import QuantizedTensor
@@ -55,9 +54,17 @@ def pack_words(
     >>> hex(word.item())  # the first code is the last digit
     '0x76543210'
     """
-    shifted = codes.long() + 2 ** (bits - 1)
+    half = 2 ** (bits - 1)
+    low, high = (int(end) for end in codes.aminmax()) if codes.numel() else (0, 0)
+    if low < -half or high >= half:
+        raise ValueError(
+            f"codes run from {low} to {high}; {bits} bits hold {-half} to {half - 1}"
+        )
+    shifted = (codes.short() + half).to(torch.uint8)
     filled = torch.nn.functional.pad(shifted, (0, -codes.shape[1] % (32 // bits)))
-    return pack(filled, bits).view(torch.int32).view(len(codes), -1)
+    if bits == 4:
+        filled = filled[:, ::2] | filled[:, 1::2] << 4  # two codes in a byte
+    return filled.contiguous().view(torch.int32)
 
 
 def unpack_words(
@@ -68,9 +75,10 @@ def unpack_words(
     >>> unpack_words(torch.tensor([[0x76543210]], dtype=torch.int32), 4, 3)
     tensor([[-8, -7, -6]], dtype=torch.int8)
     """
-    shape = len(words), words.shape[1] * (32 // bits)
-    shifted = unpack(words.contiguous().view(torch.uint8).flatten(), bits, shape)
-    return (shifted[:, :width].short() - 2 ** (bits - 1)).to(torch.int8)
+    shifted = words.contiguous().view(torch.uint8)
+    if bits == 4:
+        shifted = torch.stack([shifted & 15, shifted >> 4], 2).flatten(1)
+    return (shifted[:, :width] - 2 ** (bits - 1)).view(torch.int8)  # modulo 256
 
 
 def check(quantized: QuantizedTensor, dtype: torch.dtype = torch.float16) -> None:

@@ -4,13 +4,18 @@
 
 Codes and scales are buffers: `state_dict` saves and loads them, and `.to(device)` moves
 them. `.to(dtype)` does not cast them, because a scale that is cast is another scale.
+A `state_dict` also says what the codes mean, the layer's `form` as JSON in a tensor of
+bytes. `load_state_dict` refuses codes of another grid, layout or dtype: their tensors
+may well have the same shapes.
+
 The weights are frozen. A gradient passes through to X, and no floats of the size of W
 are kept for it: `kernels.frozen_product` shows how.
 
-Each kind of layer adds two things: `product`, and `parts`, which gives W_hat. Lessons
-09 and 10.
+Each kind of layer adds three things: `product`, `parts`, which gives W_hat, and `form`.
+Lessons 09 and 10.
 """
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +26,66 @@ from torch import Tensor, nn
 from minquant.kernels.frozen_product import Parts, frozen_product
 
 
-class CodedLinear(nn.Module):
+class FormChecked(nn.Module):
+    """A module whose state_dict says what its tensors mean, and that loads no other."""
+
+    def form(self) -> dict[str, Any]:
+        """What the layer's tensors mean, as JSON can hold it."""
+        raise NotImplementedError
+
+    def get_extra_state(self) -> Tensor:
+        """The form, as bytes: safetensors stores tensors alone."""
+        return torch.frombuffer(
+            bytearray(self._form_json(), "utf-8"), dtype=torch.uint8
+        )
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Does nothing: `_load_from_state_dict` has compared it."""
+
+    def _form_json(self) -> str:
+        return json.dumps(self.form(), sort_keys=True)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict,
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        """As torch does, if the form, and each buffer's shape and dtype, are ours.
+
+        torch would cast a scale to another dtype, and take codes of another grid.
+        """
+        wrong = []
+        stored = state_dict.get(f"{prefix}_extra_state")
+        if stored is not None:
+            theirs = bytes(stored.cpu().numpy()).decode("utf-8")
+            if theirs != self._form_json():
+                place = prefix[:-1] or "the layer"
+                wrong.append(f"{place} is stored in another form, {theirs}")
+        for name, buffer in self.named_buffers(recurse=False):
+            tensor = state_dict.get(f"{prefix}{name}")
+            if tensor is not None and tensor.dtype != buffer.dtype:
+                wrong.append(f"{prefix}{name} is {tensor.dtype}, not {buffer.dtype}")
+        if wrong:
+            mine = f"this layer is {self._form_json()}; give one made alike"
+            error_msgs.extend([*wrong, mine])
+            return
+        super()._load_from_state_dict(
+            state_dict,
+            prefix,
+            local_metadata,
+            strict,
+            missing_keys,
+            unexpected_keys,
+            error_msgs,
+        )
+
+
+class CodedLinear(FormChecked):
     """A linear layer (out, in) of codes: `linear.QuantLinear` and `linear.Int8Linear`.
 
     bias: (out,) or None. The layer shares its memory and freezes it.

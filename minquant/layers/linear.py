@@ -31,7 +31,14 @@ from minquant.kernels.matmul import Backend, check_backend, matmul
 from minquant.kernels.packed_words import PackedMatrix
 from minquant.layers import packed_stream
 from minquant.layers.coded import CodedLinear
-from minquant.layers.layouts import Layout, Matrix, packed, tensors_of, with_tensors
+from minquant.layers.layouts import (
+    Layout,
+    Matrix,
+    form,
+    packed,
+    tensors_of,
+    with_tensors,
+)
 from minquant.methods.llm_int8 import (
     INT8,
     OutlierWeights,
@@ -165,6 +172,10 @@ NF4 per group of 64)
         for rows, W_hat in self.matrix.parts(work):
             yield rows, (W_hat / divisor.to(work)).to(dtype)
 
+    def form(self) -> dict[str, Any]:
+        """The ruler in words, and what the matrix's tensors mean (`layouts.form`)."""
+        return {"ruler": self.ruler, "matrix": form(self._empty)}
+
     def extra_repr(self) -> str:
         """The shape, the bits per weight, and the ruler."""
         return f"{super().extra_repr()}, {self.ruler}"
@@ -241,6 +252,10 @@ threshold 6, outlier columns from the codes)
         """W as it is kept, or what the codes stand for, a few rows at a time."""
         for rows, W_q, W in self._quantized_parts():
             yield rows, W_q.dequantize(dtype) if W is None else W.to(dtype)
+
+    def form(self) -> dict[str, Any]:
+        """What the layer does with X besides its codes."""
+        return {"threshold": self.threshold, "row_scale": self.row_scale}
 
     def _quantized_parts(
         self,

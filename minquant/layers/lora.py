@@ -28,13 +28,14 @@ biases, the rank-stabilised s = alpha / √r. Lesson 09.
 
 import math
 from numbers import Integral
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
-from minquant.layers.coded import CodedLinear
+from minquant.layers.coded import CodedLinear, FormChecked
 from minquant.methods.rtn import quantize_rtn
 from minquant.numerics.double_quant import DoubleQuantized
 from minquant.numerics.grids import NF4
@@ -79,7 +80,7 @@ def check_kind(rank: float, alpha: float, dropout: float, dtype: torch.dtype) ->
         raise ValueError(f"dtype is {dtype}; choose floats, such as torch.float32")
 
 
-class LoraLinear(nn.Module):
+class LoraLinear(FormChecked):
     """A frozen layer with a trainable update beside it: Y = base(X) + s · (X Aᵀ) Bᵀ.
 
     base: a `QuantLinear`, an `Int8Linear`, or an `nn.Linear` (plain LoRA). It is
@@ -168,6 +169,10 @@ class LoraLinear(nn.Module):
             bias = base.bias.detach().to(dtype, copy=True)
             merged.bias = nn.Parameter(bias, requires_grad=False)
         return merged.train(self.training)
+
+    def form(self) -> dict[str, Any]:
+        """alpha, which scales the update: A and B alone say too little."""
+        return {"alpha": self.alpha}
 
     def extra_repr(self) -> str:
         """Rank, alpha, and how many numbers are trained."""

@@ -39,7 +39,12 @@ from torch import Tensor, nn
 
 from minquant.models import calibrate
 from minquant.models.feeders import Feeder, feeders, is_norm
-from minquant.models.linear_layers import Matrices, is_linear, weight_of
+from minquant.models.linear_layers import (
+    Matrices,
+    is_linear,
+    linear_layers,
+    weight_of,
+)
 from minquant.numerics.tensor import QuantizedTensor
 
 _ROUNDING = 2.0**-10  # the relative change allowed when a scale is stored anew
@@ -70,9 +75,16 @@ def fold_(model: nn.Module, report: Mapping[str, QuantizedTensor]) -> Folded:
     beside them that are not in the report are floats, and their columns are multiplied
     by s. Afterwards the model holds W_hat · s, and the report that is returned says so.
 
-    Raises ValueError as `feeders` does. AWQ (Lin et al. 2024), section 3.2; SmoothQuant
-    (Xiao et al. 2023), section 4.
+    Raises ValueError as `feeders` does, and if the report names a layer that holds no
+    floats (now). AWQ (Lin et al. 2024), section 3.2; SmoothQuant (Xiao et al. 2023),
+    section 4.
     """
+    layers = linear_layers(model)
+    if unknown := [name for name in report if name not in layers]:
+        raise ValueError(
+            f"report names {unknown[0]!r}, which is no linear layer of the model "
+            "(now); fold the scales before you pack the model"
+        )
     report, left = copy.copy(report), {}
     for group, feeder in feeders(model):
         coded = {name: report[name] for name in group if name in report}

@@ -34,6 +34,7 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from minquant.files.gguf import Gguf, read
+from minquant.models.stored import put_
 
 _BLOCK = {  # within a block of every architecture here
     "attn_norm": "input_layernorm",
@@ -84,9 +85,12 @@ def load_gguf(
     Raises ValueError if the file is not sound (`files.gguf.read`), or holds an
     architecture, a tokenizer or a tensor that is not known here, or lacks one.
     """
+    from transformers import AutoModelForCausalLM
+
     file = read(path)
     architecture, tokenizer = architecture_of(file), tokenizer_of(file)
-    model = _empty_model(config_of(file), dtype)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config_of(file), dtype=dtype)
     wanted = model.state_dict()
     tied = set(getattr(model, "all_tied_weights_keys", None) or {})
     found = {}
@@ -107,8 +111,7 @@ def load_gguf(
             f"{path} lacks {len(missing)} tensors of the model it describes, the first "
             f"{missing[0]}; the file is incomplete"
         )
-    model.load_state_dict(found, strict=False, assign=True)
-    model.tie_weights()
+    put_(model, found, {})
     return model.eval().requires_grad_(False), tokenizer
 
 
@@ -221,20 +224,6 @@ def reordered_heads(name: str, config: Any) -> int:
     if ".q_proj." in name:
         return config.num_attention_heads
     return config.num_key_value_heads if ".k_proj." in name else 0
-
-
-def _empty_model(config: Any, dtype: torch.dtype) -> nn.Module:
-    """The model of a config without memory for its weights."""
-    from transformers import AutoModelForCausalLM
-
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
-    # What is not in a file is computed when a module is made: make these anew.
-    for name, module in list(model.named_modules()):
-        kept = set(module.state_dict())
-        if any(b not in kept for b, _ in module.named_buffers(recurse=False)):
-            model.set_submodule(name, type(module)(config=config))
-    return model
 
 
 # --- the tokenizer ---

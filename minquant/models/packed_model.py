@@ -28,8 +28,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from minquant.files.whole import whole_file
 from minquant.layers.coded import CodedLinear
-from minquant.layers.layouts import form, from_form
+from minquant.layers.layouts import from_form
 from minquant.layers.linear import Int8Linear, QuantLinear
 from minquant.methods.llm_int8 import INT8
 from minquant.models.experts import separate_experts_
@@ -39,6 +40,15 @@ from minquant.models.linear_layers import (
     linear_layers,
     select_layers,
     weight_of,
+)
+from minquant.models.stored import (
+    Spec,
+    check_fit,
+    first_of,
+    put_,
+    read_copies,
+    specs_of,
+    stored_tensors,
 )
 from minquant.numerics.groups import PER_CHANNEL
 from minquant.numerics.tensor import QuantizedTensor
@@ -55,9 +65,11 @@ def pack_(model: M, report: Matrices, **options: Any) -> M:
     GPT-2's Conv1D is replaced too. Biases keep their memory, and are frozen. options:
     layout and backend, as for `QuantLinear`.
 
-    Raises ValueError if a name is no linear layer of the model, or if a matrix has
-    another shape than its layer.
+    Raises ValueError if the report is empty, a name is no linear layer of the model, or
+    a matrix has another shape than its layer.
     """
+    if not report:
+        raise ValueError("report is empty; give the one that quantize_ returned")
     layers = linear_layers(model)
     for name, quantized in report.items():
         if name not in layers:
@@ -90,9 +102,14 @@ def unpack_(model: M, dtype: torch.dtype | None = None) -> M:
     dtype: of the weights; None takes the dtype of the model's other parameters. A layer
     that was a Conv1D before it was packed becomes an nn.Linear too, and computes the
     same.
+
+    Raises ValueError if the model has no packed layers.
     """
     dtype = dtype or next(model.parameters()).dtype
-    for name, layer in coded_layers(model).items():
+    packed = coded_layers(model)
+    if not packed:
+        raise ValueError("model has no packed layers; they are floats already")
+    for name, layer in packed.items():
         shape = layer.in_features, layer.out_features
         linear = nn.Linear(*shape, bias=layer.bias is not None, device="meta")
         linear.weight = nn.Parameter(layer.dequantize(dtype), requires_grad=False)
@@ -110,8 +127,9 @@ def int8_(model: M, *, only: str | Collection[str] | None = None, **options: Any
     default a weight takes 8 bits, and each row 32 more for its scale: outlier columns
     come from the codes. With outlier_weights=torch.float16 it takes 24.
 
-    Raises ValueError if `only` finds no layer.
+    Raises ValueError if `only` finds no layer, or if all layers hold codes already.
     """
+    check_floats(model)
     separate_experts_(model)
     for name, old in select_layers(linear_layers(model), only).items():
         new = Int8Linear.quantize(weight_of(old), old.bias, **options)
@@ -122,6 +140,19 @@ def int8_(model: M, *, only: str | Collection[str] | None = None, **options: Any
 def coded_layers(model: nn.Module) -> dict[str, CodedLinear]:
     """The layers of a model that keep codes, by name."""
     return {n: m for n, m in model.named_modules() if isinstance(m, CodedLinear)}
+
+
+def check_floats(model: nn.Module) -> None:
+    """Raises ValueError if every linear layer of a model holds codes already."""
+    packed = coded_layers(model)
+    if packed and not linear_layers(model):
+        kinds = " and ".join(
+            sorted({type(layer).__name__ for layer in packed.values()})
+        )
+        raise ValueError(
+            f"model has no layer of floats: its {len(packed)} layers are {kinds} and "
+            "hold codes; mq.unpack_(model) makes floats of them again"
+        )
 
 
 def packed_size(model: nn.Module, *, dtype: torch.dtype | None = torch.float16) -> Size:
@@ -141,22 +172,29 @@ def packed_size(model: nn.Module, *, dtype: torch.dtype | None = torch.float16) 
 
 
 def save(model: nn.Module, path: str | Path) -> None:
-    """Write a packed model to one safetensors file: its state_dict, and in the header
-    what the tensors of each layer mean. A shared tensor is written once.
+    """Write a packed model to one safetensors file, whole or not at all: its tensors,
+    and in the header what those of each layer mean. A shared tensor is written once,
+    and the header says for which names it stands.
+
+    Raises ValueError if a tensor is on the device meta, which has no numbers.
     """
-    tensors: dict[str, Tensor] = {}
-    first_at: dict[tuple, str] = {}
-    shared: dict[str, str] = {}
-    for name, tensor in model.state_dict().items():
-        place = tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()
-        first = first_at.setdefault(place, name) if tensor.numel() else name
-        if first == name:
-            tensors[name] = tensor.contiguous()
-        else:
-            shared[name] = first
-    layers = {name: _description(layer) for name, layer in coded_layers(model).items()}
-    header = {"layers": layers, "shared": shared}
-    save_file(tensors, path, {"format": "pt", _HEADER: json.dumps(header)})
+    state, first = stored_tensors(model), first_of(model)
+    if empty := [name for name, tensor in state.items() if tensor.is_meta]:
+        raise ValueError(
+            f"model has {len(empty)} tensors on meta, without numbers: "
+            f"{', '.join(empty[:3])}; load it first"
+        )
+    tensors = {
+        name: tensor.detach().contiguous()
+        for name, tensor in state.items()
+        if first[name] == name
+    }
+    header = {
+        "layers": {name: layer.form() for name, layer in coded_layers(model).items()},
+        "shared": {name: own for name, own in first.items() if own != name},
+    }
+    with whole_file(path) as place:
+        save_file(tensors, place, {"format": "pt", _HEADER: json.dumps(header)})
 
 
 def load_(model: M, path: str | Path) -> M:
@@ -164,58 +202,78 @@ def load_(model: M, path: str | Path) -> M:
     place.
 
     model: of the same architecture with any weights, packed or not. Its linear layers
-    are replaced as the file says, and all other tensors are copied into it. The file's
-    tensors go to the CPU first.
+    are replaced as the file says, and all other tensors are copied into it. One without
+    weights does, and then no floats are made that codes replace:
 
-    Raises ValueError if `save` did not write the file, or if it does not fit the model.
+        with torch.device("meta"):
+            empty = AutoModelForCausalLM.from_config(config)
+        model = load_(empty, path)
+
+    Raises ValueError if `save` did not write the file, or if the model has other names,
+    shapes or ties, or a dtype that does not hold the file's numbers. Then the model is
+    as it was.
     """
+    path = Path(path).expanduser()
+    specs = specs_of(path)
     with safe_open(path, framework="pt") as file:
         header = (file.metadata() or {}).get(_HEADER)
-        if header is None:
-            raise ValueError(
-                f"path {path} has no header of minquant's; write the file with "
-                "packed_model.save"
-            )
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    header = json.loads(header)
-    tensors |= {name: tensors[first] for name, first in header["shared"].items()}
-    device = next(model.parameters()).device
+    if header is None:
+        raise ValueError(
+            f"path {path} has no header of minquant's; write the file with "
+            "packed_model.save"
+        )
+    forms, shared = (json.loads(header)[part] for part in ("layers", "shared"))
+    parts: dict[str, dict[str, str]] = {name: {} for name in forms}
+    rest: dict[str, str] = {}
+    for key in [*specs, *shared]:
+        layer, _, part = key.rpartition(".")
+        if layer in forms:
+            parts[layer][part] = shared.get(key, key)
+        else:
+            rest[key] = shared.get(key, key)
+    coded = {name: _shape(form, parts[name], specs) for name, form in forms.items()}
+    compared = {key: specs[stored] for key, stored in rest.items()}
+    for name in forms:
+        if "bias" in parts[name]:
+            compared[f"{name}.bias"] = specs[parts[name]["bias"]]
     separate_experts_(model)
-    modules = dict(model.named_modules())
-    for name, description in header["layers"].items():
-        if name not in modules:
-            raise ValueError(f"path {path} has a layer {name!r}, but model has not")
-        of_layer = {
-            key.removeprefix(f"{name}."): tensor
-            for key, tensor in tensors.items()
-            if key.startswith(f"{name}.")
-        }
-        new = _layer(description, of_layer).train(modules[name].training)
-        model.set_submodule(name, new.to(device))
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as problem:
-        raise ValueError(f"path {path} does not fit the model: {problem}") from problem
+    check_fit(model, compared, f"path {path}", coded=coded, shared=shared)
+    device = next(model.parameters()).device
+    device = torch.device("cpu") if device.type == "meta" else device
+    common = read_copies(path, set(shared.values()))  # so that what was one stays one
+    layers: dict[str, nn.Module] = {}
+    for name, form in forms.items():
+        own = read_copies(path, set(parts[name].values()) - set(common))
+        tensors = {part: (common | own)[key] for part, key in parts[name].items()}
+        if "bias" in tensors:
+            tensors["bias"] = tensors["bias"].to(model.get_submodule(name).bias.dtype)
+        layers[name] = _layer(form, tensors).to(device)
+    tensors = {
+        key: common[stored] if stored in common else read_copies(path, [stored])[stored]
+        for key, stored in rest.items()
+    }
+    put_(model, tensors, layers)
     return model
 
 
-def _description(layer: CodedLinear) -> dict[str, Any]:
-    """What the header says about a layer, besides its tensors."""
-    if isinstance(layer, Int8Linear):
-        return {"threshold": layer.threshold, "row_scale": layer.row_scale}
-    return {"ruler": layer.ruler, "matrix": form(layer.matrix)}
+def _shape(
+    form: dict[str, Any], parts: dict[str, str], specs: dict[str, Spec]
+) -> tuple[int, int]:
+    """(out, in) of a layer in a file."""
+    shape = form["matrix"]["shape"] if "matrix" in form else specs[parts["codes"]][0]
+    return shape[0], shape[1]
 
 
-def _layer(description: dict[str, Any], tensors: dict[str, Tensor]) -> CodedLinear:
-    """The layer that `_description` described, around these tensors."""
+def _layer(form: dict[str, Any], tensors: dict[str, Tensor]) -> CodedLinear:
+    """The layer that has this form, around these tensors."""
     bias = tensors.get("bias")
-    if "matrix" not in description:
+    if "matrix" not in form:
         codes, scales = tensors["codes"], tensors["scales"]
         quantized = QuantizedTensor(codes, scales, None, INT8, PER_CHANNEL)
-        return Int8Linear(quantized, bias, kept=tensors.get("kept"), **description)
+        return Int8Linear(quantized, bias, kept=tensors.get("kept"), **form)
     return QuantLinear.around(
-        from_form(description["matrix"], tensors),
+        from_form(form["matrix"], tensors),
         bias,
-        ruler=description["ruler"],
+        ruler=form["ruler"],
         input_scales=tensors.get("input_scales"),
     )

@@ -39,6 +39,7 @@ from minquant.models.linear_layers import (
     weight_of,
 )
 from minquant.models.method import Method, relative_error
+from minquant.models.packed_model import check_floats
 from minquant.numerics.tensor import QuantizedTensor
 
 
@@ -94,6 +95,7 @@ def quantize_(
             "in floats; give Report()"
         )
     separate_experts_(model)
+    check_floats(model)
     selected = select_layers(linear_layers(model), only)
     layers, first_of = distinct(model, selected)
     report = Report() if report is None else report

@@ -13,11 +13,16 @@ The first is in the format of compressed-tensors. transformers opens it if that 
 is installed (AutoModelForCausalLM.from_pretrained), and so does vLLM. (The file of
 `packed_model.save` takes any grid, but only this package reads it.)
 
+config.json says what the model is, not what it was: a model whose lm_head was tied to
+the embeddings, and is no longer, is stored as untied, with both. Before anything is
+written, the tensors are compared with those of the model that a reader builds from that
+config.
+
 vLLM reads groups of 32, 64 and 128 and whole rows, and the matrices that it joins (q,
 k, v; gate, up) must have the same width and groups. What is left out: adapters, which
-you merge or save separately (`adapter_files`), GPT-2's Conv1D, and models with experts
-unless all experts have codes, and all codes are of one kind. `packed_folder` reads the
-folder back. Lesson 12.
+you merge or save separately (`adapter_files`); GPT-2, whose Conv1D no reader of this
+format looks for codes in; and models with experts unless all experts have codes, and
+all codes are of one kind. `mq.load` reads the folder back. Lesson 12.
 """
 
 import copy
@@ -40,6 +45,7 @@ from minquant.models.linear_layers import (
     linear_layers,
     weight_of,
 )
+from minquant.models.stored import check_described, stored_tensors, ties_embeddings
 from minquant.numerics.grids import Grid, code_dtype
 from minquant.numerics.groups import Granularity, group_shape
 from minquant.numerics.tensor import QuantizedTensor
@@ -69,7 +75,7 @@ def export(
     Raises ValueError if the folder exists, if the format cannot describe a layer, if
     the report does not fit the model, or if a number is too large for dtype.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     if folder.exists():
         raise ValueError(f"folder {folder} exists; give the name of a new one")
     if not report:
@@ -150,11 +156,13 @@ def _export_tensors(
     """The folder of compressed-tensors."""
     from huggingface_hub import save_torch_state_dict
 
+    config = copy.deepcopy(model.config)
+    config.tie_word_embeddings = ties_embeddings(model)
     tensors = dict(_plain_tensors(model, report, dtype))
+    _check_readable(config, report, tensors)
     for name, quantized in report.items():
         parts = pack_quantized.tensors_of(quantized, dtype)
         tensors |= {f"{name}.{part}": tensor for part, tensor in parts.items()}
-    config = copy.deepcopy(model.config)
     config.architectures = config.architectures or [type(model).__name__]
     config.dtype = dtype
     linear = [
@@ -217,7 +225,13 @@ def _new_folder(folder: Path) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o755)  # others may read it, unlike a temporary folder
-        temporary.rename(folder)
+        try:
+            temporary.rename(folder)
+        except PermissionError as problem:
+            raise ValueError(
+                f"folder {folder} cannot take its name ({problem}); a program may have "
+                "a file in it open: take another name"
+            ) from problem
     finally:
         shutil.rmtree(temporary, ignore_errors=True)  # only there if something failed
 
@@ -247,9 +261,10 @@ def without_eos(tokenizer: Any) -> Any:
 def _plain_tensors(
     model: nn.Module, report: Matrices, dtype: torch.dtype
 ) -> Iterator[tuple[str, Tensor]]:
-    """The tensors that are not quantized, by name: biases, embeddings, norms.
+    """The tensors that are not quantized, by name: biases, embeddings, norms, and what
+    packed layers stand for whose codes are not in the report.
 
-    A tensor that a model shares with another, such as a tied lm_head, comes once.
+    A tied lm_head is left out: config says that it is tied.
     """
     modules = dict(model.named_modules())
     for name, quantized in report.items():
@@ -260,15 +275,44 @@ def _plain_tensors(
                 f"report has {name} {(out, width)}, but there the model has {layer}; "
                 "give the report of this model (adapters merged, no Conv1D)"
             )
-    tied = getattr(model, "all_tied_weights_keys", None) or {}
-    for name, tensor in model.state_dict().items():
+    head = None
+    if ties_embeddings(model):
+        (head,) = (n for n, m in modules.items() if m is model.get_output_embeddings())
+    unpacked = [n for n, m in modules.items() if isinstance(m, CodedLinear)]
+    unpacked = {name for name in unpacked if name not in report}
+    for name, tensor in stored_tensors(model).items():
         layer, _, part = name.rpartition(".")
-        if name in tied or (layer in report and part != "bias"):
+        coded = layer in report or layer in unpacked
+        if name == f"{head}.weight" or (coded and part != "bias"):
             continue
-        stored_as = tensor.to(dtype) if tensor.is_floating_point() else tensor
-        if not stored_as.isfinite().all():
+        yield name, _stored_as(tensor, dtype, name)
+    for name in sorted(unpacked):
+        key = f"{name}.weight"
+        yield key, _stored_as(modules[name].dequantize(dtype), dtype, key)
+
+
+def _stored_as(tensor: Tensor, dtype: torch.dtype, name: str) -> Tensor:
+    """A tensor of the model as the file has it, in memory of its own."""
+    stored = tensor.detach()
+    stored = stored.to(dtype if stored.is_floating_point() else stored.dtype, copy=True)
+    if not stored.isfinite().all():
+        raise ValueError(
+            f"model has {name} with numbers up to {tensor.abs().max():g}, which "
+            f"{dtype} does not hold; take dtype=torch.bfloat16"
+        )
+    return stored.contiguous()
+
+
+def _check_readable(config: Any, report: Matrices, tensors: dict[str, Tensor]) -> None:
+    """Raises ValueError unless the model that a reader builds from this config has
+    exactly these tensors, and an nn.Linear for each layer of the report."""
+    specs = {name: (tuple(t.shape), t.dtype) for name, t in tensors.items()}
+    coded = {name: tuple(q.codes.shape) for name, q in report.items()}
+    built = dict(check_described(config, specs, coded).named_modules())
+    for name in report:
+        if type(built[name]) is not nn.Linear:
             raise ValueError(
-                f"model has {name} with numbers up to {tensor.abs().max():g}, which "
-                f"{dtype} does not hold; take dtype=torch.bfloat16"
+                f"report has {name}, which is a {type(built[name]).__name__} where the "
+                "folder is opened; readers of compressed-tensors look for codes in "
+                "nn.Linear, and no Conv1D (GPT-2's): keep it with packed_model.save"
             )
-        yield name, stored_as.clone(memory_format=torch.contiguous_format)

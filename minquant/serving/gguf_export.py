@@ -21,13 +21,17 @@ Architectures and tokenizers that `models.gguf_model` does not know are refused 
 before anything is written.
 """
 
+import copy
 import json
+import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -44,6 +48,7 @@ from minquant.models.gguf_model import (
     word_cutter_name,
 )
 from minquant.models.linear_layers import Matrices
+from minquant.models.stored import check_described, ties_embeddings
 
 FALLBACK = {"Q4_K": "Q5_0", "Q6_K": "Q8_0"}  # where 256 does not divide a row
 _FILE_TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q5_0": 8}
@@ -65,10 +70,15 @@ def plan_gguf(
     """Whether and how a model can be written, without writing anything.
 
     Raises ValueError, with the names, for an architecture that is not known here, a
-    layer of the report whose codes no type stores, or an unknown type.
+    model that is not what its config says, a layer of the report whose codes no type
+    stores, or an unknown type.
     """
     architecture = _architecture(model)
     plan, parameters = GgufPlan(), _parameters(model)
+    config = copy.deepcopy(model.config)
+    config.tie_word_embeddings = ties_embeddings(model)
+    specs = {name: (_shape(held), torch.float32) for name, held in parameters.items()}
+    check_described(config, specs, {})
     for name, parameter in parameters.items():
         theirs, shape = gguf_name(name, architecture), _shape(parameter)
         layer = name.rpartition(".")[0]
@@ -121,7 +131,7 @@ def write_gguf(
     """
     plan = plan_gguf(model, report, floats=floats, embeddings=embeddings)
     architecture = _architecture(model)
-    settings = _model_settings(model.config, floats if not report else "Q4_0")
+    settings = _model_settings(model.config, _commonest(plan))
     settings |= tokenizer_settings(tokenizer, model.config.vocab_size)
     tensors = {}
     for name, parameter in _parameters(model).items():
@@ -161,22 +171,31 @@ def _fitting(asked: str, width: int) -> str:
 
 def _parameters(model: nn.Module) -> dict[str, Tensor | CodedLinear]:
     """What is stored, by name; a packed layer stands for its weight, so that nothing is
-    unpacked before it is needed. A tied output is left out, as llama.cpp expects it.
+    unpacked before it is needed. An output that is the embedding is left out, as
+    llama.cpp expects it; whether it is, the model says, and not its config.
     """
-    tied = getattr(model, "all_tied_weights_keys", None) or {}
     found: dict[str, Tensor | CodedLinear] = {}
+    tied = model.get_output_embeddings() if ties_embeddings(model) else None
     for name, module in model.named_modules():
         if isinstance(module, CodedLinear):
             found[f"{name}.weight"] = module
         for part, parameter in module.named_parameters(recurse=False):
-            found[f"{name}.{part}"] = parameter
-    return {name: held for name, held in found.items() if name not in tied}
+            if module is not tied or part != "weight":
+                found[f"{name}.{part}"] = parameter
+    return found
 
 
 def _shape(parameter: Tensor | CodedLinear) -> tuple[int, ...]:
     if isinstance(parameter, CodedLinear):
         return parameter.out_features, parameter.in_features
     return tuple(parameter.shape)
+
+
+def _commonest(plan: GgufPlan) -> str:
+    """The type of most matrices in the blocks: what the file is called by."""
+    inside = [t for name, t in plan.types.items() if re.match(r"blk.*weight$", name)]
+    matrices = [t for t in inside if t != "F32"] or inside
+    return Counter(matrices).most_common(1)[0][0]
 
 
 def _architecture(model: nn.Module) -> Architecture:
@@ -201,7 +220,7 @@ def _model_settings(config: Any, mostly: str) -> dict[str, Any]:
     head = getattr(config, "head_dim", None) or config.hidden_size // heads
     return {
         "general.architecture": kind,
-        "general.name": getattr(config, "name_or_path", "") or kind,
+        "general.name": Path(getattr(config, "name_or_path", "")).name or kind,
         "general.file_type": _FILE_TYPES[mostly],
         "general.quantization_version": 2,
         f"{kind}.block_count": config.num_hidden_layers,

@@ -47,7 +47,7 @@ def serve(
     Raises ValueError if the folder has no config.json or a package is `missing`, and
     RuntimeError with the end of the server's output if it does not start.
     """
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     if not (folder / "config.json").is_file():
         raise ValueError(
             f"folder {folder} has no config.json; give what mq.export wrote"
@@ -63,7 +63,7 @@ def serve(
     command = [sys.executable, *_COMMAND, str(folder)]
     command += ["--host", "127.0.0.1", "--port", str(port), "--dtype", dtype]
     offline = os.environ | {"HF_HUB_OFFLINE": "1"}  # the folder has all it needs
-    with tempfile.TemporaryFile("w+") as log:
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=offline)
         try:
             _wait(process, f"http://127.0.0.1:{port}/health", seconds, log)

@@ -33,11 +33,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from minquant.files.whole import whole_file
 from minquant.layers.coded import CodedLinear
 from minquant.layers.lora import LoraLinear
 from minquant.models.linear_layers import select_layers, weight_of
 from minquant.training.adapters import adaptable, adapters, add_adapters_
-from minquant.training.checkpoint import replacing
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
@@ -69,7 +69,7 @@ def save_adapters(
     model: nn.Module, folder: str | Path, *, base_model: str | None = None
 ) -> None:
     """Writes the adapters of a model into a folder, which is created if it is missing.
-    Adapters in it are replaced when the new ones are complete.
+    If writing fails, files that were there stay as they were.
 
     base_model: where the base comes from, for readers of the file; None is the name
     that the model was loaded by. Raises ValueError if there are no adapters, or if
@@ -83,13 +83,16 @@ def save_adapters(
             f"{sorted(kinds) or 'none at all'}; a file holds one kind"
         )
     (kind,) = kinds
-    folder = Path(folder)
+    folder = Path(folder).expanduser()
     name = base_model or getattr(model, "name_or_path", None) or None
-    content = _config(model, layers, *kind, base_model=name)
-    text = json.dumps(content, indent=2, sort_keys=True) + "\n"
-    with replacing(folder / CONFIG) as config, replacing(folder / WEIGHTS) as weights:
-        config.write_text(text)
-        save_file(_separate(tensors_of(layers)), weights, {"format": "pt"})
+    config = _config(model, layers, *kind, base_model=name)
+    tensors = _separate(tensors_of(layers))
+    if any(tensor.is_meta for tensor in tensors.values()):
+        raise ValueError("model has adapters on meta, without numbers; load them first")
+    with whole_file(folder / CONFIG) as text, whole_file(folder / WEIGHTS) as weights:
+        stated = json.dumps(config, indent=2, sort_keys=True) + "\n"
+        text.write_text(stated, encoding="utf-8", newline="\n")
+        save_file(tensors, weights, {"format": "pt"})
         # Old config, new weights would be a wrong alpha. Without a config none is read.
         (folder / CONFIG).unlink(missing_ok=True)
 
@@ -106,13 +109,13 @@ def load_adapters_(
     Raises ValueError if a file is missing, holds what is not read here, or does not fit
     the model. Then the model is unchanged.
     """
-    config, tensors = _read(Path(folder))
+    config, tensors = _read(Path(folder).expanduser())
     names = list(dict.fromkeys(key.rsplit(".lora_", 1)[0] for key in tensors))
     kind = {"rank": config["r"], "alpha": config["lora_alpha"]}
     kind["dropout"] = config.get("lora_dropout", 0.0)
     layers = select_layers(adaptable(model), names)
     for name in names:
-        _check(name, layers[name], tensors, config["r"])
+        _check(name, layers[name], tensors, config["r"], dtype)
     if dtype is not None:
         options["dtype"] = dtype
     add_adapters_(model, only=names, **kind, **options)
@@ -192,7 +195,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     for name in (CONFIG, WEIGHTS):
         if not (folder / name).is_file():
             raise ValueError(f"folder {folder} has no {name}; give one that has both")
-    config = json.loads((folder / CONFIG).read_text())
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     unread = {k: v for k, v in config.items() if k not in _HARMLESS and v not in _OFF}
     if (start := config.get("init_lora_weights")) not in _STARTS:
         unread["init_lora_weights"] = start
@@ -222,9 +225,15 @@ def _matrices(tensors: dict[str, Tensor], folder: Path) -> dict[str, Tensor]:
     return bare
 
 
-def _check(name: str, layer: nn.Module, tensors: dict[str, Tensor], rank: int) -> None:
+def _check(
+    name: str,
+    layer: nn.Module,
+    tensors: dict[str, Tensor],
+    rank: int,
+    dtype: torch.dtype | None,
+) -> None:
     """Raises ValueError if A or B of a layer is missing, not of floats, or has another
-    shape."""
+    shape; if they have two dtypes and none is asked for; or if the layer is on meta."""
     layer = layer.base if isinstance(layer, LoraLinear) else layer
     if isinstance(layer, CodedLinear):
         out, width = layer.out_features, layer.in_features
@@ -243,4 +252,15 @@ def _check(name: str, layer: nn.Module, tensors: dict[str, Tensor], rank: int) -
         raise ValueError(
             f"{name}.lora_{part}.weight is {seen}, but the model needs {needed} of "
             "floats; give the adapter of this model"
+        )
+    A, B = (tensors[f"{name}.lora_{part}.weight"] for part in "AB")
+    if dtype is None and A.dtype != B.dtype:
+        raise ValueError(
+            f"{name} has lora_A in {A.dtype} and lora_B in {B.dtype}, which are not "
+            "multiplied with each other; give dtype="
+        )
+    if any(tensor.is_meta for tensor in layer.state_dict().values()):
+        raise ValueError(
+            f"model has {name} on meta, without numbers; load the model's own weights "
+            "before its adapters"
         )

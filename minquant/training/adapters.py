@@ -83,7 +83,8 @@ def add_adapters_(
         for layer in floats.values():  # a weight that two layers share, only once
             if id(layer.weight) not in quantized:
                 quantized[id(layer.weight)] = method(weight_of(layer))
-        pack_(model, {n: quantized[id(m.weight)] for n, m in floats.items()})
+        if floats:
+            pack_(model, {n: quantized[id(m.weight)] for n, m in floats.items()})
     model.requires_grad_(False)
     for adapter in existing.values():
         adapter.A.requires_grad_()
@@ -121,15 +122,24 @@ def trainable(model: nn.Module) -> list[nn.Parameter]:
 
     Raises ValueError if the model has no adapters.
     """
-    layers = adapters(model).values()
-    if not layers:
-        raise ValueError("model has no adapters; put some on with add_adapters_")
+    layers = _some_adapters(model).values()
     return [matrix for layer in layers for matrix in (layer.A, layer.B)]
 
 
+def _some_adapters(model: nn.Module) -> dict[str, LoraLinear]:
+    """The layers that have an adapter. Raises ValueError if there are none."""
+    layers = adapters(model)
+    if not layers:
+        raise ValueError("model has no adapters; put some on with add_adapters_")
+    return layers
+
+
 def remove_adapters_(model: M) -> M:
-    """Takes all adapters off, in place; returns the model with its untouched layers."""
-    for name, adapter in adapters(model).items():
+    """Takes all adapters off, in place; returns the model with its untouched layers.
+
+    Raises ValueError if the model has none.
+    """
+    for name, adapter in _some_adapters(model).items():
         model.set_submodule(name, adapter.base)
     return model
 
@@ -139,9 +149,11 @@ def merge_adapters_(model: M, dtype: torch.dtype | None = None) -> M:
 
     dtype: of the merged weights; None is that of the embeddings. Returns the model. You
     may quantize the merged layers again, at the price of new rounding errors.
+
+    Raises ValueError if the model has no adapters.
     """
     dtype = dtype or next(model.parameters()).dtype
-    for name, adapter in adapters(model).items():
+    for name, adapter in _some_adapters(model).items():
         model.set_submodule(name, adapter.merge(dtype))
     return model
 

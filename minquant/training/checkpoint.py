@@ -18,9 +18,7 @@ read it runs no code.
 """
 
 import hashlib
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,22 +27,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from minquant.files.whole import whole_file
+
 EVERY = 20  # steps
 _RUN = "minquant training run"  # the key of the fingerprint in the file's header
 _NOT_OF_THE_RUN = {"_name_or_path": None, "transformers_version": None}
-
-
-@contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
-    """A path to write to, which takes the name `path` when the block has ended well."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        yield part
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 class Checkpoint:
@@ -130,7 +117,7 @@ class Checkpoint:
             tensors["random.cuda"] = torch.cuda.get_rng_state(self._device)
         tensors["losses"] = torch.tensor(losses, dtype=torch.float64, device="cpu")
         tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
-        with replacing(self.path) as part:
+        with whole_file(self.path) as part:
             save_file(tensors, part, {_RUN: self.run})
 
     @property
