@@ -254,8 +254,10 @@ threshold 6, outlier columns from the codes)
             yield rows, W_q.dequantize(dtype) if W is None else W.to(dtype)
 
     def form(self) -> dict[str, Any]:
-        """What the layer does with X besides its codes."""
-        return {"threshold": self.threshold, "row_scale": self.row_scale}
+        """What the layer does with X besides its codes, and whether it keeps W."""
+        kept = None if self.kept is None else f"{self.kept.dtype}"
+        does = {"threshold": self.threshold, "row_scale": self.row_scale}
+        return {**does, "kept": kept}
 
     def _quantized_parts(
         self,

@@ -270,7 +270,7 @@ def _layer(form: dict[str, Any], tensors: dict[str, Tensor]) -> CodedLinear:
     if "matrix" not in form:
         codes, scales = tensors["codes"], tensors["scales"]
         quantized = QuantizedTensor(codes, scales, None, INT8, PER_CHANNEL)
-        return Int8Linear(quantized, bias, kept=tensors.get("kept"), **form)
+        return Int8Linear(quantized, bias, **{**form, "kept": tensors.get("kept")})
     return QuantLinear.around(
         from_form(form["matrix"], tensors),
         bias,

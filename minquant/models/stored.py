@@ -30,6 +30,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from minquant.layers.coded import CodedLinear
+from minquant.models.experts import separate_experts_
 from minquant.models.linear_layers import is_linear, weight_of
 
 Spec = tuple[tuple[int, ...], torch.dtype]  # the shape and dtype of a stored tensor
@@ -205,6 +206,7 @@ def check_described(
 
     with torch.device("meta"):
         built = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    separate_experts_(built)
     try:
         check_fit(built, specs, "what would be written", coded=coded)
     except ValueError as problem:

@@ -31,7 +31,9 @@ away, `resume=True` goes on, and ends with the same bytes.
 import hashlib
 import json
 import shutil
+import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
@@ -173,13 +175,14 @@ def compress(
     candidates = []
     for i, (d, report) in enumerate(zip(dampings, reports, strict=True)):
         options = {"act_order": True, "damping": d} if method == "gptq" else {}
-        small, layers = quantize(
-            original,
-            partial(function, **options),
-            calibration=batches,
-            report=report,
-            progress=progress,
-        )
+        with redirect_stdout(sys.stderr):  # the page alone is the command's output
+            small, layers = quantize(
+                original,
+                partial(function, **options),
+                calibration=batches,
+                report=report,
+                progress=progress,
+            )
         measure = partial(_kl, original, small, tokenizer, to_choose, progress)
         kl = _kept(work / f"kl-{i}.json", measure) if to_choose else 0.0
         candidates.append((kl, d, small, layers))
