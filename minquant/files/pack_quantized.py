@@ -89,7 +89,8 @@ def tensors_of(
         )
     if quantized.input_scales is not None:
         raise ValueError(
-            "input_scales are not 1: fold them into the layer before, with folds.fold_"
+            "input_scales are not 1: fold them into the layer before, with "
+            "folds.fold_; those in its `left` need another method"
         )
     if not isinstance(scales, Tensor) or (scales.to(dtype) != scales).any():
         raise ValueError(

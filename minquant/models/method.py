@@ -7,9 +7,11 @@ The names of its parameters without a default say what it needs from a model:
     X            the inputs of the layer (n, in), a row per token
     H            XᵀX (in, in)
 
-So a new method touches no file but its own. Its signature is read here before any work
-is done, and its result is checked before any weight is written: a wrong method leaves
-the model as it was. Its error is measured here too, as a share of the outputs' power:
+A parameter `tied` whose default is None gets the numbers of `feeders.tied_inputs` for
+layers that have them. So a new method touches no file but its own. Its signature is
+read here before any work is done, and its result is checked before any weight is
+written: a wrong method leaves the model as it was. Its error is measured here too, as a
+share of the outputs' power:
 
     ‖X (W_hat − W)ᵀ‖² / ‖X Wᵀ‖²          with H: tr(D H Dᵀ) / tr(W H Wᵀ), D = W_hat − W
 
@@ -32,12 +34,13 @@ _TOKENS = 1024  # rows of X on which an error is measured
 
 @dataclass(frozen=True)
 class Method:
-    """A function that quantizes; whether it takes all matrices that share an input; and
-    which of X and H it needs."""
+    """A function that quantizes; whether it takes all matrices that share an input;
+    which of X and H it needs; and whether it ties inputs."""
 
     function: Callable
     takes_all: bool
     needs: tuple[str, ...]
+    ties: bool
 
     @staticmethod
     def from_function(
@@ -48,9 +51,10 @@ class Method:
         Raises TypeError if the function has no parameter, and ValueError if it needs
         what `quantize_` cannot give, or X or H without calibration.
         """
+        parameters = inspect.signature(function).parameters
         required = [
             parameter.name
-            for parameter in inspect.signature(function).parameters.values()
+            for parameter in parameters.values()
             if parameter.default is parameter.empty and parameter.kind not in _VARIADIC
         ]
         if not required:
@@ -69,7 +73,8 @@ class Method:
                 f"method needs {needed}, but calibration is {calibration}; pass "
                 "calibration_batches(tokenizer, almanac.documents('calibration', 64))"
             )
-        return Method(function, takes_all, tuple(needs))
+        ties = "tied" in parameters and parameters["tied"].default is None
+        return Method(function, takes_all, tuple(needs), ties)
 
     def apply(
         self, Ws: Mapping[str, Tensor], inputs: Mapping[str, Tensor]
@@ -77,7 +82,7 @@ class Method:
         """The QuantizedTensor and W_hat of each matrix, by name. Nothing is written.
 
         Ws: matrices by name, all of one input; inputs: their "X" or "H", as `needs`
-        says.
+        says, and "tied".
 
         Raises TypeError if the method returns no QuantizedTensor, and ValueError if
         W_hat has another shape than W or is not finite in the dtype of W.

@@ -25,7 +25,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from minquant.models import calibrate
+from minquant.models import calibrate, feeders
 from minquant.models.linear_layers import (
     Report,
     decoder_blocks,
@@ -84,6 +84,7 @@ def quantize_(
     report = {} if report is None else report
     _resume(model, report, float_inputs)
     remaining = {name: layer for name, layer in layers.items() if name not in report}
+    tied = feeders.tied_inputs(model) if checked_method.ties else {}
     groups = _groups(model, remaining, checked_method, calibration, float_inputs)
     errors: list[float] = []
     bar = tqdm(total=len(layers), desc="quantizing", delay=1, disable=not progress)
@@ -91,6 +92,7 @@ def quantize_(
         bar.update(len(layers) - len(remaining))
         for names, inputs in groups:
             Ws = {name: weight_of(remaining[name]) for name in names}
+            inputs |= {"tied": tied[names[0]]} if names[0] in tied else {}
             results = checked_method.apply(Ws, inputs)
             if progress:
                 for name, (_, W_hat) in results.items():

@@ -80,8 +80,10 @@ LINEAR_PER_LAYER = {"Phi": 6, "OPT": 6, "GPT2": 4}  # the others: q k v o gate u
 
 
 def model(kind="Llama", *, seed=0, dtype=torch.float32, **changes):
-    """A random model of a family in `CONFIGS`, ready to evaluate."""
-    config = getattr(transformers, f"{kind}Config")(**{**CONFIGS[kind], **changes})
+    """A random model of a family, ready to evaluate; those in `CONFIGS` have their own
+    sizes."""
+    sizes = {**CONFIGS.get(kind, SIZE), **changes}
+    config = getattr(transformers, f"{kind}Config")(**sizes)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         made = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype)
