@@ -74,7 +74,7 @@ def fold_(model: nn.Module, report: Mapping[str, QuantizedTensor]) -> Folded:
     Raises ValueError as `feeders` does. AWQ (Lin et al. 2024), section 3.2; SmoothQuant
     (Xiao et al. 2023), section 4.
     """
-    report, left = dict(report), {}
+    report, left = copy.copy(report), {}
     for group, feeder in feeders(model):
         coded = {name: report[name] for name in group if name in report}
         scaled = [name for name, q in coded.items() if q.input_scales is not None]

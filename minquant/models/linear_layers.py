@@ -26,6 +26,29 @@ from torch import Tensor, nn
 from minquant.numerics.tensor import QuantizedTensor
 
 Report = dict[str, QuantizedTensor]
+
+
+class ModelReport(Report):
+    """The report of `quantize_`. fell_back: by name, why a layer has one scale per row,
+    and not the groups that the method was to make."""
+
+    def __init__(self, matrices: Report, fell_back: dict[str, str]) -> None:
+        super().__init__(matrices)
+        self.fell_back = fell_back
+
+    def summary(self) -> str:
+        """One line on the layers that fell back; empty if there are none."""
+        names_by_reason: dict[str, list[str]] = {}
+        for name, reason in self.fell_back.items():
+            names_by_reason.setdefault(reason, []).append(name)
+        reasons = [
+            f"{reason} ({len(names)} layers, the first {names[0]})"
+            for reason, names in names_by_reason.items()
+        ]
+        count = f"one scale per row in {len(self.fell_back)} of {len(self)} layers"
+        return f"{count}, as {', '.join(reasons)}" if reasons else ""
+
+
 L = TypeVar("L", bound=nn.Module)
 
 

@@ -7,11 +7,16 @@ The names of its parameters without a default say what it needs from a model:
     X            the inputs of the layer (n, in), a row per token
     H            XᵀX (in, in)
 
-A parameter `tied` whose default is None gets the numbers of `feeders.tied_inputs` for
-layers that have them. So a new method touches no file but its own. Its signature is
-read here before any work is done, and its result is checked before any weight is
-written: a wrong method leaves the model as it was. Its error is measured here too, as a
-share of the outputs' power:
+Two parameters with a default are seen as well, by these names:
+
+    granularity  its value (the default, or what functools.partial filled in) says how
+                 many weights of a row share a scale. `misfit` says why these groups do
+                 not divide a row; then `apply` passes PER_CHANNEL, a scale per row
+    tied         if it is None: gets `feeders.tied_inputs` of layers that have any
+
+So a new method touches no file but its own. Its signature is read here before any work
+is done, and its result is checked before any weight is written: a wrong method leaves
+the model as it was. Its error is measured here too, as a share of the outputs' power:
 
     ‖X (W_hat − W)ᵀ‖² / ‖X Wᵀ‖²          with H: tr(D H Dᵀ) / tr(W H Wᵀ), D = W_hat − W
 
@@ -26,6 +31,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from minquant.numerics.groups import PER_CHANNEL, Granularity
 from minquant.numerics.tensor import QuantizedTensor
 
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -35,12 +41,14 @@ _TOKENS = 1024  # rows of X on which an error is measured
 @dataclass(frozen=True)
 class Method:
     """A function that quantizes; whether it takes all matrices that share an input;
-    which of X and H it needs; and whether it ties inputs."""
+    which of X and H it needs; whether it ties inputs; and its granularity, if it has
+    such a parameter."""
 
     function: Callable
     takes_all: bool
     needs: tuple[str, ...]
     ties: bool
+    granularity: Granularity | None
 
     @staticmethod
     def from_function(
@@ -74,7 +82,16 @@ class Method:
                 "calibration_batches(tokenizer, almanac.documents('calibration', 64))"
             )
         ties = "tied" in parameters and parameters["tied"].default is None
-        return Method(function, takes_all, tuple(needs), ties)
+        given = parameters.get("granularity")
+        granularity = given and given.default
+        if not isinstance(granularity, Granularity):
+            granularity = None
+        return Method(function, takes_all, tuple(needs), ties, granularity)
+
+    def misfit(self, width: int) -> str:
+        """Why rows of this width get one scale each; empty if the groups fit."""
+        g = self.granularity and self.granularity.group_size
+        return f"groups of {g} do not divide rows of {width}" if g and width % g else ""
 
     def apply(
         self, Ws: Mapping[str, Tensor], inputs: Mapping[str, Tensor]
@@ -85,12 +102,19 @@ class Method:
         says, and "tied".
 
         Raises TypeError if the method returns no QuantizedTensor, and ValueError if
-        W_hat has another shape than W or is not finite in the dtype of W.
+        W_hat has another shape than W or is not finite in the dtype of W, or, with the
+        name of the layer, as the method does.
         """
-        if self.takes_all:
-            results = self.function(list(Ws.values()), **inputs)
-        else:
-            results = [self.function(W, **inputs) for W in Ws.values()]
+        options = dict(inputs)
+        if self.misfit(next(iter(Ws.values())).shape[1]):
+            options["granularity"] = PER_CHANNEL
+        try:
+            if self.takes_all:
+                results = self.function(list(Ws.values()), **options)
+            else:
+                results = [self.function(W, **options) for W in Ws.values()]
+        except ValueError as problem:
+            raise ValueError(f"{', '.join(Ws)}: {problem}") from problem
         checked = {}
         for (name, W), quantized in zip(Ws.items(), results, strict=True):
             if not isinstance(quantized, QuantizedTensor):

@@ -27,6 +27,7 @@ from tqdm.auto import tqdm
 
 from minquant.models import calibrate, feeders
 from minquant.models.linear_layers import (
+    ModelReport,
     Report,
     decoder_blocks,
     distinct,
@@ -41,7 +42,7 @@ from minquant.numerics.tensor import QuantizedTensor
 
 def quantize(
     model: nn.Module, method: Callable, **options: Any
-) -> tuple[nn.Module, Report]:
+) -> tuple[nn.Module, ModelReport]:
     """A quantized copy of a model, and its report; `options` as for `quantize_`."""
     twin = copy.deepcopy(model)
     return twin, quantize_(twin, method, **options)
@@ -57,7 +58,7 @@ def quantize_(
     only: str | Collection[str] | None = None,
     report: Report | None = None,
     progress: bool = True,
-) -> Report:
+) -> ModelReport:
     """Replace each linear layer's weights by their quantized values, in place.
 
     method: a function whose first parameter is a matrix `W`, or `Ws`, the list of all
@@ -70,7 +71,9 @@ def quantize_(
     After an interruption call again with the same dict: the work goes on where it
     stopped, and ends as if it had never been interrupted.
 
-    Returns a QuantizedTensor for each layer, by name. Weights keep their dtype. Two
+    Returns a QuantizedTensor for each layer, by name. Rows that the method's groups do
+    not divide get one scale each: `fell_back` of the report names these layers and says
+    why, and unless progress is False a line is printed. Weights keep their dtype. Two
     layers that share one weight are quantized once. After an interruption each layer is
     either old or new, and the model works. The bar shows the mean `relative_error` so
     far.
@@ -82,6 +85,7 @@ def quantize_(
     selected = select_layers(linear_layers(model), only)
     layers, first_of = distinct(model, selected)
     report = {} if report is None else report
+    fell_back = getattr(report, "fell_back", {})
     _resume(model, report, float_inputs)
     remaining = {name: layer for name, layer in layers.items() if name not in report}
     tied = feeders.tied_inputs(model) if checked_method.ties else {}
@@ -101,11 +105,22 @@ def quantize_(
                 bar.set_postfix(error=error, refresh=False)  # shown with the next bar
             # The whole group is entered before a weight is written: see _resume.
             report.update({name: quantized for name, (quantized, _) in results.items()})
+            if why := checked_method.misfit(Ws[names[0]].shape[1]):
+                fell_back |= dict.fromkeys(names, why)
             for name, (_, W_hat) in results.items():
                 Ws[name].copy_(W_hat)
                 bar.update()
     report.update({name: report[first_of[name]] for name in selected})
-    return {name: report[name] for name in linear_layers(model) if name in report}
+    fell_back |= {
+        n: fell_back[first_of[n]] for n in selected if first_of[n] in fell_back
+    }
+    done = ModelReport(
+        {name: report[name] for name in linear_layers(model) if name in report},
+        fell_back,
+    )
+    if fell_back and progress:
+        print(done.summary())
+    return done
 
 
 def _resume(model: nn.Module, report: Report, float_inputs: bool) -> None:
