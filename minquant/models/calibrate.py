@@ -31,6 +31,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from minquant.models.text import check_batches
+
 Run = Callable[[], Any]  # sends all calibration text through one block
 See = Callable[[str, Tensor], None]  # gets the name and the inputs of a layer
 
@@ -72,6 +74,7 @@ def block_inputs(
 def run_body(model: nn.Module, calibration: Sequence[Int[Tensor, "_ _"]]) -> None:
     """Run all text through the model, so that hooks see it. lm_head is left out: no
     logits are needed."""
+    check_batches(model, calibration)
     device = next(model.parameters()).device
     body = getattr(model, "base_model", model)
     for ids in calibration:
@@ -196,10 +199,16 @@ def collect(
     what: 'X', the inputs (n, in) in the model's dtype, a row per token, in the order of
     the batches; or 'H' = XᵀX (in, in) in float32, summed over the batches.
 
-    Raises ValueError if `what` is neither of these, or if inputs are not finite.
+    Raises ValueError if `what` is neither of these, if names are not those of layers,
+    or if inputs are not finite.
     """
     if what not in ("X", "H"):
         raise ValueError(f"what is {what!r}; choose 'X' or 'H'")
+    if isinstance(names, str) or not names or not set(names) <= set(layers):
+        raise ValueError(
+            f"names is {names!r}; give names of the layers that share an input, such "
+            f"as {list(layers)[:1]}"
+        )
     name = names[0]
     kept: list[Tensor] = []
 

@@ -37,6 +37,7 @@ from minquant.models.linear_layers import (
     weight_of,
 )
 from minquant.models.method import Method, relative_error
+from minquant.models.text import check_batches, check_model
 from minquant.numerics.tensor import QuantizedTensor
 
 
@@ -78,9 +79,15 @@ def quantize_(
     either old or new, and the model works. The bar shows the mean `relative_error` so
     far.
 
-    Raises ValueError if calibration is missing, `only` finds no layer, the report is of
-    another model, or the method's result has another shape or is not finite.
+    Raises ValueError if calibration is missing or not of this model, a parameter of the
+    model is not finite, `only` finds no layer, the report is of another model, or the
+    method's result has another shape or is not finite; TypeError for a wrong kind of
+    argument.
     """
+    check_model(model)
+    check_finite(model)
+    if calibration is not None:
+        check_batches(model, calibration)
     checked_method = Method.from_function(method, calibration)
     selected = select_layers(linear_layers(model), only)
     layers, first_of = distinct(model, selected)
@@ -121,6 +128,18 @@ def quantize_(
     if fell_back and progress:
         print(done.summary())
     return done
+
+
+def check_finite(model: nn.Module) -> None:
+    """Raises ValueError with the name of the first parameter that holds NaN or an
+    infinite number."""
+    for name, parameter in model.named_parameters():
+        bad = 0 if parameter.is_meta else int((~parameter.isfinite()).sum())
+        if bad:
+            raise ValueError(
+                f"model has {bad} of {parameter.numel()} numbers in {name} that are "
+                "NaN or infinite; load it again, in torch.float32 if it overflowed"
+            )
 
 
 def _resume(model: nn.Module, report: Report, float_inputs: bool) -> None:

@@ -265,8 +265,8 @@ def test_rows_that_groups_do_not_divide_get_one_scale_each_and_are_named(
     assert set(report.fell_back) == set(report)  # neither 48 nor 80 fits
     assert capsys.readouterr().out == (
         "one scale per row in 14 of 14 layers, as groups of 32 do not divide rows of "
-        "48 (12 layers, the first model.layers.0.self_attn.q_proj), groups of 32 do not "
-        "divide rows of 80 (2 layers, the first model.layers.0.mlp.down_proj)\n"
+        "48 (12 layers, the first model.layers.0.self_attn.q_proj), groups of 32 do "
+        "not divide rows of 80 (2 layers, the first model.layers.0.mlp.down_proj)\n"
     )
     by_row = functools.partial(METHODS[name], granularity=groups.PER_CHANNEL)
     _, expected = quantize.quantize(network, by_row, calibration=batches)
