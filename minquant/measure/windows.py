@@ -26,8 +26,8 @@ from tqdm.auto import tqdm
 from minquant import almanac
 from minquant.models.text import (
     HasText,
-    check_evaluates,
     check_ids,
+    check_model,
     check_split,
     encode,
     texts_of,
@@ -78,10 +78,10 @@ def plan(
     None takes half a window.
 
     Raises ValueError for text that is not of the test split (unless held_out=False), a
-    window longer than the model's context, a stride outside 1..window - 1, a model in
-    training mode, or ids that the model does not know; and as `encode` does.
+    window longer than the model's context, a stride outside 1..window - 1, or ids that
+    the model does not know; and as `encode` does.
     """
-    check_evaluates(model)
+    check_model(model)
     documents = texts_of(documents)
     if held_out:
         check_split(documents, test=True)

@@ -185,8 +185,11 @@ def check_ids(
 ) -> None:
     """Raises ValueError if the model has no embedding for an id. name: of the argument
     that gave the ids, in the message."""
-    known = getattr(model.config, "vocab_size", None)
-    if known is not None and ids.numel() and not 0 <= ids.min() <= ids.max() < known:
+    embeddings = getattr(model, "get_input_embeddings", lambda: None)()
+    if embeddings is None or not ids.numel():
+        return
+    known = len(embeddings.weight)
+    if ids.min() < 0 or ids.max() >= known:
         raise ValueError(
             f"{name} gives ids from {ids.min()} to {ids.max()}, but the model knows "
             f"0 to {known - 1}; take the tokenizer that belongs to the model"
@@ -200,7 +203,8 @@ def check_batches(model: nn.Module, calibration: Sequence[Int[Tensor, "_ _"]]) -
     advice = "give what calibration_batches(tokenizer, texts) returns"
     if isinstance(calibration, str | Tensor) or not isinstance(calibration, Sequence):
         raise TypeError(f"calibration is a {type(calibration).__name__}; {advice}")
-    context = getattr(model.config, "max_position_embeddings", None)
+    config = getattr(model, "config", None)
+    context = getattr(config, "max_position_embeddings", None)
     for index, ids in enumerate(calibration):
         name = f"calibration[{index}]"
         if not isinstance(ids, Tensor):
