@@ -45,7 +45,8 @@ def type_for(quantized: QuantizedTensor) -> str:
     grid = quantized.grid
     if quantized.input_scales is not None:
         raise ValueError(
-            "its input_scales are not 1: fold them into the layer before, with mq.fold_"
+            "its input_scales are not 1: fold them into the layer before, with "
+            "mq.fold_; those in its `left` need another method"
         )
     shape = tuple(quantized.codes.shape)
     g = (

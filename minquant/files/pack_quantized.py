@@ -92,7 +92,8 @@ def check(quantized: QuantizedTensor, dtype: torch.dtype = torch.float16) -> Non
         )
     if quantized.input_scales is not None:
         raise ValueError(
-            "input_scales are not 1: fold them into the layer before, with folds.fold_"
+            "input_scales are not 1: fold them into the layer before, with "
+            "folds.fold_; those in its `left` need another method"
         )
     if not isinstance(scales, Tensor) or (scales.to(dtype) != scales).any():
         raise ValueError(

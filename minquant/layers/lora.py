@@ -39,20 +39,27 @@ from minquant.layers.coded import CodedLinear, FormChecked
 from minquant.methods.rtn import quantize_rtn
 from minquant.numerics.double_quant import DoubleQuantized
 from minquant.numerics.grids import NF4
-from minquant.numerics.groups import per_group
+from minquant.numerics.groups import Granularity, per_group
 from minquant.numerics.ruler import work_dtype
 from minquant.numerics.tensor import QuantizedTensor
 
 
-def nf4(W: Float[Tensor, "out in"]) -> QuantizedTensor:
+def nf4(
+    W: Float[Tensor, "out in"],
+    granularity: Granularity = per_group(64),  # noqa: B008  a constant
+) -> QuantizedTensor:
     """W quantized as in QLoRA: to nearest NF4, groups of 64, scales in 8 bits.
+
+    Groups end with the row. bitsandbytes cuts blocks of 64 from all rows, one after the
+    other: these are the same blocks if 64 divides a row. `quantize_` and
+    `add_adapters_` give other rows one scale each.
 
     Raises ValueError as `quantize_rtn` does.
 
     >>> nf4(torch.ones(64, 256)).bits_per_weight  # 4 + 8/64 + 32/(64·256) + 32/16384
     4.12890625
     """
-    return quantize_rtn(W, NF4, per_group(64), scale_dtype=DoubleQuantized.store)
+    return quantize_rtn(W, NF4, granularity, scale_dtype=DoubleQuantized.store)
 
 
 def check_base(base: nn.Module) -> None:

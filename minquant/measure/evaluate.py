@@ -315,8 +315,13 @@ def compare(
     """The loss of `b` minus the loss of `a` in nats per token, paired by document.
 
     Raises ValueError unless both were measured on the same documents and tokens, and in
-    the same windows where documents were cut.
+    the same windows where documents were cut; TypeError for what is no `Perplexity`.
     """
+    for name, loss in (("a", a), ("b", b)):
+        if not isinstance(loss, Perplexity):
+            raise TypeError(
+                f"{name} is a {type(loss).__name__}; give what perplexity returned"
+            )
     same = a.documents == b.documents
     if not same or not torch.equal(a.document_tokens, b.document_tokens):
         raise ValueError(

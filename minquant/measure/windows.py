@@ -24,7 +24,14 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from minquant import almanac
-from minquant.models.text import HasText, check_split, encode, text_of
+from minquant.models.text import (
+    HasText,
+    check_ids,
+    check_model,
+    check_split,
+    encode,
+    texts_of,
+)
 
 LONGEST_WINDOW = 2048  # of the default: as in GPTQ's paper, and usual since
 _BATCH_TOKENS = 4096  # at most in a batch: more is no faster on a CPU
@@ -71,8 +78,11 @@ def plan(
     None takes half a window.
 
     Raises ValueError for text that is not of the test split (unless held_out=False), a
-    window longer than the model's context, or a stride outside 1..window - 1.
+    window longer than the model's context, a stride outside 1..window - 1, or ids that
+    the model does not know; and as `encode` does.
     """
+    check_model(model)
+    documents = texts_of(documents)
     if held_out:
         check_split(documents, test=True)
     context = getattr(model.config, "max_position_embeddings", None) or LONGEST_WINDOW
@@ -85,9 +95,10 @@ def plan(
     rows = encode(tokenizer, documents)
     windows: list[Window] = []
     for index, ids in enumerate(rows):
+        check_ids(model, ids)
         windows.extend(cut(index, ids, window, stride))
     return Plan(
-        documents=tuple(almanac.fingerprint(text_of(d)) for d in documents),
+        documents=tuple(almanac.fingerprint(text) for text in documents),
         tokens=torch.tensor([len(ids) - 1 for ids in rows]),
         windows=tuple(windows),
         window=window,

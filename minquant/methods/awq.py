@@ -16,7 +16,8 @@ This is AWQ (Lin et al. 2024, equations 4 and 5). Ratio 0 makes all s_j 1, which
 It began with table 1: keep 1 % of the columns in floats. Chosen by their inputs they
 rescue the layer, chosen by their weights they do not (`salient`, `keep_columns`). But
 such a mixed matrix is slow, and scales cost nothing once they are folded into whatever
-makes X.
+makes X. Where several query heads share a value (GQA), one number of it makes several
+inputs of o_proj: these are `tied` to one scale, also in the search.
 
 `clip="output"` is llm-awq's second search: cut each group at 1.00, 0.95, … 0.55 of its
 largest weight, where it adds least to the outputs' error. RTN's "mse" knows no inputs.
@@ -50,7 +51,13 @@ from minquant.methods.rtn import (
 )
 from minquant.numerics.grids import Grid
 from minquant.numerics.groups import PER_CHANNEL, Granularity, split
-from minquant.numerics.scales import ScaleOverflow, ScaleType, seen, store_input_scales
+from minquant.numerics.scales import (
+    ScaleOverflow,
+    ScaleType,
+    over_tied,
+    seen,
+    store_input_scales,
+)
 from minquant.numerics.tensor import QuantizedTensor
 
 RATIOS = tuple(i / 20 for i in range(20))  # 0, 0.05, … 0.95
@@ -87,16 +94,20 @@ def quantize_awq_shared(
     ratios: Sequence[float] = RATIOS,
     clip: Literal["output"] | None = "output",
     scale_dtype: ScaleType = torch.float16,
+    tied: Int[Tensor, " numbers"] | None = None,
 ) -> list[QuantizedTensor]:
     """Matrices that read the same X, such as q, k and v, under one set of input scales,
     which can then be folded into whatever makes X. The error is that of all of them.
 
     grid, granularity, scale_dtype: as in `quantize_rtn`. ratios: strengths to try, 0 to
-    1. clip: "output" for the second search, or None. Each result has `input_scales`
-    (in,), of 16 bits or more, and counts them in its bytes. A strength under which a
-    scale does not fit `scale_dtype` is not taken.
+    1. clip: "output" for the second search, or None. tied: inputs with the same number
+    get the same scale, by their mean |X|; `quantize_` gives the numbers where several
+    query heads share a value, so that the scales can be folded (`feeders`). Each result
+    has `input_scales` (in,), of 16 bits or more, and counts them in its bytes. A
+    strength under which a scale does not fit `scale_dtype` is not taken.
 
-    Raises ValueError if X does not fit or is not finite, or as `quantize_rtn` does.
+    Raises ValueError if X or tied does not fit, X is not finite, or as `quantize_rtn`
+    does.
     """
     if clip not in (None, "output"):
         raise ValueError(f'clip is {clip!r}; choose None or "output"')
@@ -104,9 +115,10 @@ def quantize_awq_shared(
     X = inputs(X, *Ws).to(Ws[0])
     X = X / 2.0 ** (frexp(X.abs().max().item())[1] - 1)  # so that squares fit float32
     options = {"grid": grid, "granularity": granularity, "scale_dtype": scale_dtype}
-    errors = ratio_errors(Ws, X, ratios=ratios, early_stop=True, **options)
+    search = {"ratios": ratios, "early_stop": True, "tied": tied}
+    errors = ratio_errors(Ws, X, **search, **options)
     _, best_ratio = min(zip(errors, ratios, strict=True))
-    s = input_scales(X.abs().mean(0), best_ratio)
+    s = input_scales(over_tied(X.abs().mean(0), tied, "mean"), best_ratio)
     s = store_input_scales(s, scale_dtype, grid)
     if clip is None:
         return [quantize_scaled(W, s, **options) for W in Ws]
@@ -139,19 +151,20 @@ def ratio_errors(
     ratios: Sequence[float] = RATIOS,
     scale_dtype: ScaleType = torch.float16,
     early_stop: bool = False,
+    tied: Int[Tensor, " numbers"] | None = None,
 ) -> list[float]:
     """The curve whose lowest point AWQ takes: mean((X (W_hat − W)ᵀ)²) for each ratio,
     over all Ws, unclipped. It is inf where a scale does not fit `scale_dtype`. Lesson
     07.
 
-    early_stop: drop a ratio as soon as it is worse than the best so far; its error is
-    then inf.
+    tied: as in `quantize_awq_shared`. early_stop: drop a ratio as soon as it is worse
+    than the best so far; its error is then inf.
     """
     if not ratios:
         raise ValueError("ratios is empty; give some numbers from 0 to 1 (0 is RTN)")
     Ws = [floats(W) for W in Ws]
     X = inputs(X, *Ws).to(Ws[0])
-    X_mean = X.abs().mean(0)
+    X_mean = over_tied(X.abs().mean(0), tied, "mean")
     H = X.T @ X if len(X) > X.shape[1] else None
     rows_apart = granularity.kind != "tensor" and isinstance(scale_dtype, torch.dtype)
     rows = max(1, _CHUNK // X.shape[1]) if rows_apart else max(map(len, Ws))

@@ -37,13 +37,13 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from minquant.methods.rtn import fake_quantize, floats, inputs, quantize_scaled
 from minquant.numerics.grids import Grid, absmax
 from minquant.numerics.groups import PER_CHANNEL, PER_TENSOR, Granularity
-from minquant.numerics.scales import ScaleType, seen, store_input_scales
+from minquant.numerics.scales import ScaleType, over_tied, seen, store_input_scales
 from minquant.numerics.tensor import QuantizedTensor
 
 INT8 = absmax(8)
@@ -121,23 +121,33 @@ def quantize_smooth_shared(
     *,
     alpha: float = 0.5,
     scale_dtype: ScaleType = torch.float16,
+    tied: Int[Tensor, " numbers"] | None = None,
 ) -> list[QuantizedTensor]:
-    """`quantize_smooth` of matrices that read the same X, such as q, k and v: one s."""
+    """`quantize_smooth` of matrices that read the same X, such as q, k and v: one s.
+
+    tied: inputs with the same number get the same s, by the largest |x| and |w| of all
+    of them; `quantize_` gives the numbers where several query heads share a value, so
+    that s can be folded (`feeders`). Raises ValueError if it does not fit X, too.
+    """
     Ws = [floats(W) for W in Ws]
-    s = store_input_scales(scales_of(Ws, X, alpha), scale_dtype, grid)
+    s = store_input_scales(scales_of(Ws, X, alpha, tied), scale_dtype, grid)
     return [quantize_scaled(W, s, grid, granularity, scale_dtype) for W in Ws]
 
 
 def scales_of(
-    Ws: Sequence[Float[Tensor, "_ in"]], X: Float[Tensor, "n cols"], alpha: float = 0.5
+    Ws: Sequence[Float[Tensor, "_ in"]],
+    X: Float[Tensor, "n cols"],
+    alpha: float = 0.5,
+    tied: Int[Tensor, " numbers"] | None = None,
 ) -> Float[Tensor, " in"]:
     """`smoothing_scales` of these matrices together, and these inputs.
 
-    Raises ValueError if X does not fit them or is not finite.
+    Raises ValueError if X or tied does not fit them, or X is not finite.
     """
     X_top = inputs(X, *Ws).abs().amax(0).to(Ws[0])
     W_top = torch.stack([W.abs().amax(0) for W in Ws]).amax(0)
-    return smoothing_scales(X_top, W_top, alpha)
+    tops = [over_tied(top, tied, "amax") for top in (X_top, W_top)]
+    return smoothing_scales(*tops, alpha)
 
 
 def smooth_product(

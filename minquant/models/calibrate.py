@@ -47,6 +47,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from minquant.models.experts import SeparateExperts, separated
+from minquant.models.text import check_batches
 
 See = Callable[[str, Any], None]  # gets the name and the inputs of a layer
 _SHORT = 16  # tokens of the text that shows in which order layers run
@@ -318,6 +319,7 @@ def _stopping(
 def run_body(model: nn.Module, calibration: Sequence[Int[Tensor, "_ _"]]) -> None:
     """Run all text through the model, so that hooks see it. lm_head is left out: no
     logits are needed."""
+    check_batches(model, calibration)
     device = next(model.parameters()).device
     body = getattr(model, "base_model", model)
     for ids in calibration:

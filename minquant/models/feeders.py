@@ -22,7 +22,8 @@ is small.
 Two guesses say which output of P makes input j. Either the last outputs make the
 inputs, in order: all outputs of a norm, of up or of v; the last third of GPT-2's
 c_attn, which makes q, k and v together; the second half of a gate_up_proj. Or the
-outputs are values that several query heads share (GQA): then each makes several inputs.
+outputs are values that several query heads share (GQA): then each makes several inputs,
+and these can only have one scale. `tied_inputs` tells methods so before they choose it.
 
 What is left out: feeders in another block than their layers, as in models that put the
 norm last (OPT-350m). There none is found. Lessons 05 and 07.
@@ -56,6 +57,11 @@ class Feeder(NamedTuple):
     name: str
     module: nn.Module
     rows: Int[Tensor, " in"]
+
+    @property
+    def shares_outputs(self) -> bool:
+        """Whether one output makes several inputs: a value of several query heads."""
+        return len(self.rows.unique()) < len(self.rows)
 
     @property
     def outputs(self) -> int:
@@ -106,6 +112,31 @@ def feeders(model: nn.Module) -> Iterator[tuple[dict[str, nn.Module], Feeder | N
         hidden = run()
 
 
+def tied_inputs(model: nn.Module) -> dict[str, Int[Tensor, " in"]]:
+    """Which inputs must have one scale, if the scales of a layer are to be folded.
+
+    By the name of each layer whose inputs are values that several query heads share,
+    the o_proj of each block: which value makes input j, counted from 0. The `tied` of
+    `quantize_awq_shared` and `quantize_smooth_shared`. Empty if each query head has
+    values of its own.
+
+    Raises ValueError as `feeders` does.
+    """
+    if _query_heads_per_value(model) == 1:
+        return {}
+    return {
+        name: feeder.rows - feeder.rows.min()  # they may be the last of many
+        for group, feeder in feeders(model)
+        if feeder and feeder.shares_outputs
+        for name in group
+    }
+
+
+def _query_heads_per_value(model: nn.Module) -> int:
+    heads = getattr(model.config, "num_attention_heads", 1)
+    return heads // (getattr(model.config, "num_key_value_heads", None) or heads)
+
+
 def _guesses(
     model: nn.Module,
     block: nn.Module,
@@ -115,9 +146,8 @@ def _guesses(
     """Every norm and every other linear layer of the block with enough outputs, by both
     guesses of which output makes which input."""
     width = weight_of(next(iter(group.values()))).shape[1]
+    sharing = _query_heads_per_value(model)
     heads = getattr(model.config, "num_attention_heads", 1)
-    value_heads = getattr(model.config, "num_key_value_heads", None) or heads
-    sharing = heads // value_heads  # query heads per value head
     orders = [torch.arange(width)]
     if sharing > 1 and width % heads == 0:
         values = torch.arange(width // sharing).view(heads // sharing, -1)

@@ -16,7 +16,8 @@ norm costs nothing. A linear feeder that is itself quantized keeps its codes, an
 scales, one or more per row, are divided: in fp16 this rounds them once more, by at most
 2⁻¹¹. Where nothing can take the scales they stay, and `fold_` says why: no feeder (a
 GELU stands before the layer), layers that read one input under different scales, query
-heads that share a value and need different ones, rulers that are not one per row.
+heads that share a value under different ones (`quantize_` has one for them, if the
+method can tie inputs), rulers that are not one per row.
 
 Planting gives a small model what large ones have: from 6.7 billion parameters on, the
 same few channels are some twenty times larger than all others, in all layers and nearly
@@ -165,7 +166,10 @@ def _obstacle(
             return f"{name} reads the same input under other input_scales"
     divisor = feeder.to_outputs(first.float())
     if divisor is None:
-        return f"query heads that share a value of {feeder.name} differ in their scales"
+        return (
+            f"query heads that share a value of {feeder.name} differ in their scales; "
+            "the method should take `tied`, as quantize_awq_shared does"
+        )
     if feeder.name in report and _divided(report[feeder.name], divisor) is None:
         return f"{feeder.name} is quantized with rulers that cannot be divided by row"
     return ""

@@ -44,12 +44,25 @@ class Left(NamedTuple):
     why: str
 
 
+def fell_back_in_words(fell_back: Mapping[str, str]) -> str:
+    """Which layers have one scale per row instead of groups, and why; empty if none."""
+    names_by_reason: dict[str, list[str]] = {}
+    for name, reason in fell_back.items():
+        names_by_reason.setdefault(reason, []).append(name)
+    reasons = [f"{why} ({_first(names)})" for why, names in names_by_reason.items()]
+    if not reasons:
+        return ""
+    return f"{len(fell_back)} layers have one scale per row, as {', '.join(reasons)}"
+
+
 class Report(dict[str, QuantizedTensor]):
     """What became of a model's weights: the QuantizedTensor of each layer that has one,
     by name.
 
     left: each parameter that stays in floats, by name. rounded_to_nearest: the layers
     for which a method that needs calibration had too little of it, and the reason.
+    fell_back: the layers that have one scale per row, and not the groups that the
+    method was to make, and the reason.
     """
 
     def __init__(
@@ -58,10 +71,12 @@ class Report(dict[str, QuantizedTensor]):
         *,
         left: Mapping[str, Left] | None = None,
         rounded_to_nearest: Mapping[str, str] | None = None,
+        fell_back: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(matrices)
         self.left = dict(left or {})
         self.rounded_to_nearest = dict(rounded_to_nearest or {})
+        self.fell_back = dict(fell_back or {})
 
     def summary(self) -> str:
         """One line: the share of the weights that are quantized, and what the others
@@ -84,6 +99,8 @@ class Report(dict[str, QuantizedTensor]):
                 f"; {len(self.rounded_to_nearest)} layers only rounded to nearest, for "
                 f"want of text ({_first(list(self.rounded_to_nearest))})"
             )
+        if told := fell_back_in_words(self.fell_back):
+            text += f"; {told}"
         return text
 
 

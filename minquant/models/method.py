@@ -7,6 +7,13 @@ The names of its parameters without a default say what it needs from a model:
     X            the inputs of the layer (n, in), a row per token
     H            XᵀX (in, in)
 
+Two parameters with a default are seen as well, by these names:
+
+    granularity  its value (the default, or what functools.partial filled in) says how
+                 many weights of a row share a scale. `misfit` says why these groups do
+                 not divide a row; then `apply` passes PER_CHANNEL, a scale per row
+    tied         if it is None: gets `feeders.tied_inputs` of layers that have any
+
 So a new method touches no file but its own. Its signature is read here before any work
 is done, and its result is checked before any weight is written: a wrong method leaves
 the model as it was. Its error is measured here too, as a share of the outputs' power:
@@ -26,6 +33,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from minquant.numerics.groups import PER_CHANNEL, Granularity
 from minquant.numerics.tensor import QuantizedTensor
 
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -34,12 +42,15 @@ _TOKENS = 1024  # rows of X on which an error is measured
 
 @dataclass(frozen=True)
 class Method:
-    """A function that quantizes; whether it takes all matrices that share an input; and
-    which of X and H it needs."""
+    """A function that quantizes; whether it takes all matrices that share an input;
+    which of X and H it needs; whether it ties inputs; and its granularity, if it has
+    such a parameter."""
 
     function: Callable
     takes_all: bool
     needs: tuple[str, ...]
+    ties: bool
+    granularity: Granularity | None
 
     @staticmethod
     def from_function(
@@ -50,9 +61,10 @@ class Method:
         Raises TypeError if the function has no parameter, and ValueError if it needs
         what `quantize_` cannot give, or X or H without calibration.
         """
+        parameters = inspect.signature(function).parameters
         required = [
             parameter.name
-            for parameter in inspect.signature(function).parameters.values()
+            for parameter in parameters.values()
             if parameter.default is parameter.empty and parameter.kind not in _VARIADIC
         ]
         if not required:
@@ -71,7 +83,17 @@ class Method:
                 f"method needs {needed}, but calibration is {calibration}; pass "
                 "calibration_batches(tokenizer, almanac.documents('calibration', 64))"
             )
-        return Method(function, takes_all, tuple(needs))
+        ties = "tied" in parameters and parameters["tied"].default is None
+        given = parameters.get("granularity")
+        granularity = given and given.default
+        if not isinstance(granularity, Granularity):
+            granularity = None
+        return Method(function, takes_all, tuple(needs), ties, granularity)
+
+    def misfit(self, width: int) -> str:
+        """Why rows of this width get one scale each; empty if the groups fit."""
+        g = self.granularity and self.granularity.group_size
+        return f"groups of {g} do not divide rows of {width}" if g and width % g else ""
 
     def apply(
         self, Ws: Mapping[str, Tensor], inputs: Mapping[str, Tensor]
@@ -79,7 +101,7 @@ class Method:
         """The QuantizedTensor and W_hat of each matrix, by name. Nothing is written.
 
         Ws: matrices by name, all of one input; inputs: their "X" or "H", as `needs`
-        says.
+        says, and "tied".
 
         Raises TypeError if the method returns no QuantizedTensor or a matrix has 8 bits
         already; ValueError if W_hat has another shape than W or is not finite in the
@@ -91,10 +113,13 @@ class Method:
                     f"{name} has dtype {W.dtype}, which would round W_hat once more; "
                     "give the model wider floats first, such as model.bfloat16()"
                 )
+        options = dict(inputs)
+        if self.misfit(next(iter(Ws.values())).shape[1]):
+            options["granularity"] = PER_CHANNEL
         if self.takes_all:
-            results = _naming(", ".join(Ws), self.function, [*Ws.values()], **inputs)
+            results = _naming(", ".join(Ws), self.function, [*Ws.values()], **options)
         else:
-            results = [_naming(n, self.function, W, **inputs) for n, W in Ws.items()]
+            results = [_naming(n, self.function, W, **options) for n, W in Ws.items()]
         checked = {}
         for (name, W), quantized in zip(Ws.items(), results, strict=True):
             if not isinstance(quantized, QuantizedTensor):

@@ -26,7 +26,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from minquant.models import calibrate
+from minquant.models import calibrate, feeders
 from minquant.models.experts import separate_experts_
 from minquant.models.linear_layers import (
     Report,
@@ -40,6 +40,7 @@ from minquant.models.linear_layers import (
 )
 from minquant.models.method import Method, relative_error
 from minquant.models.packed_model import check_floats
+from minquant.models.text import check_batches, check_model
 from minquant.numerics.tensor import QuantizedTensor
 
 
@@ -79,15 +80,21 @@ def quantize_(
     `Report.summary()`: one line about what is quantized, and what stays floats.
 
     Returns a QuantizedTensor for each layer, by name; its `left` names all weights that
-    stay floats. Weights keep their dtype. Two layers that share one weight are
-    quantized once. Experts that too few tokens reach are rounded to nearest, on the
-    same grid, and the report's `rounded_to_nearest` names them. After an interruption
-    each layer is either old or new, and the model works.
+    stay floats. Rows that the method's groups do not divide get one scale each;
+    `fell_back` names these layers and says why. Weights keep their dtype. Two layers
+    that share one weight are quantized once. Experts that too few tokens reach are
+    rounded to nearest, on the same grid, and `rounded_to_nearest` names them. After an
+    interruption each layer is either old or new, and the model works.
 
-    Raises ValueError if calibration is missing, `only` finds no layer, the report is of
-    another model, or the method's result has another shape or is not finite; TypeError
-    if the report is another dict.
+    Raises ValueError if calibration is missing or not of this model, a parameter of the
+    model is not finite, `only` finds no layer, the report is of another model, or the
+    method's result has another shape or is not finite; TypeError for a wrong kind of
+    argument, such as a report that is another dict.
     """
+    check_model(model)
+    check_finite(model)
+    if calibration is not None:
+        check_batches(model, calibration)
     checked_method = Method.from_function(method, calibration)
     if not isinstance(report, Report | None):
         raise TypeError(
@@ -101,6 +108,7 @@ def quantize_(
     report = Report() if report is None else report
     _resume(model, report, float_inputs)
     remaining = {name: layer for name, layer in layers.items() if name not in report}
+    tied = feeders.tied_inputs(model) if checked_method.ties else {}
     groups = _groups(model, remaining, checked_method, calibration, float_inputs)
     errors: list[float] = []
     bar = tqdm(total=len(layers), desc="quantizing", delay=1, disable=not progress)
@@ -108,6 +116,7 @@ def quantize_(
         bar.update(len(layers) - len(remaining))
         for names, inputs, too_few in groups:
             Ws = {name: weight_of(remaining[name]) for name in names}
+            inputs |= {"tied": tied[names[0]]} if names[0] in tied else {}
             results = checked_method.apply(Ws, inputs)
             if progress:
                 for name, (_, W_hat) in results.items():
@@ -116,12 +125,17 @@ def quantize_(
                 bar.set_postfix(error=error, refresh=False)  # shown with the next bar
             if too_few:
                 report.rounded_to_nearest |= dict.fromkeys(names, too_few)
+            if why := checked_method.misfit(Ws[names[0]].shape[1]):
+                report.fell_back |= dict.fromkeys(names, why)
             # The whole group is entered before a weight is written: see _resume.
             report.update({name: quantized for name, (quantized, _) in results.items()})
             for name, (_, W_hat) in results.items():
                 Ws[name].copy_(W_hat)
                 bar.update()
     report.update({name: report[first_of[name]] for name in selected})
+    for name in selected:
+        if why := report.fell_back.get(first_of[name]):
+            report.fell_back[name] = why
     report.left = left_in_floats(model, report)
     if progress:
         print(report.summary())
@@ -129,7 +143,20 @@ def quantize_(
         {name: report[name] for name in linear_layers(model) if name in report},
         left=report.left,
         rounded_to_nearest=report.rounded_to_nearest,
+        fell_back=report.fell_back,
     )
+
+
+def check_finite(model: nn.Module) -> None:
+    """Raises ValueError with the name of the first parameter that holds NaN or an
+    infinite number."""
+    for name, parameter in model.named_parameters():
+        bad = 0 if parameter.is_meta else int((~parameter.isfinite()).sum())
+        if bad:
+            raise ValueError(
+                f"model has {bad} of {parameter.numel()} numbers in {name} that are "
+                "NaN or infinite; load it again, in torch.float32 if it overflowed"
+            )
 
 
 def _resume(model: nn.Module, report: Report, float_inputs: bool) -> None:

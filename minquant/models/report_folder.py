@@ -37,6 +37,7 @@ from minquant.numerics.tensor import QuantizedTensor
 ABOUT = "about.json"
 _LAYERS = re.compile(r"(\d{4,})-([0-9a-f]{16})\.safetensors")
 _HEADER = "minquant report"  # the key of a file's metadata
+_NOTES = "rounded_to_nearest", "fell_back"  # attributes of a report
 _UNFINISHED = ".unfinished"  # how the name of a file ends while it is written
 
 
@@ -79,9 +80,10 @@ class ReportFolder(Report):
             write_whole(self.folder / ABOUT, json.dumps(about, indent=1).encode())
         device = next(model.parameters()).device
         for path in files:
-            layers, reasons = _read(path)
+            layers, notes = _read(path)
             super().update({n: layer.to(device) for n, layer in layers.items()})
-            self.rounded_to_nearest |= reasons
+            for kind in _NOTES:
+                getattr(self, kind).update(notes[kind])
         self._next = int(files[-1].name.partition("-")[0]) + 1 if files else 0
 
     def _compare(self, about: dict[str, Any]) -> None:
@@ -105,7 +107,7 @@ class ReportFolder(Report):
         layers = dict(layers)
         new = {name: q for name, q in layers.items() if self.get(name) is not q}
         if new:
-            data = _file_of(new, self.rounded_to_nearest)
+            data = _file_of(new, {kind: getattr(self, kind) for kind in _NOTES})
             name = f"{self._next:04}-{_digest(data)}.safetensors"
             write_whole(self.folder / name, data)
             self._next += 1
@@ -154,25 +156,27 @@ def _digest(data: bytes) -> str:
 
 
 def _file_of(
-    layers: Mapping[str, QuantizedTensor], reasons: Mapping[str, str]
+    layers: Mapping[str, QuantizedTensor], notes: Mapping[str, Mapping[str, str]]
 ) -> bytes:
-    """Layers as the bytes of a safetensors file; and why some of them were only rounded
-    to nearest."""
+    """Layers as the bytes of a safetensors file, with what the report notes of them."""
     tensors, forms = {}, {}
     for name, quantized in layers.items():
         matrix = LookupMatrix.pack(quantized)
         dtype = str(quantized.dtype).removeprefix("torch.")
         forms[name] = {"dtype": dtype, "matrix": form(matrix)}
-        if name in reasons:
-            forms[name]["rounded_to_nearest"] = reasons[name]
+        for kind, reasons in notes.items():
+            if name in reasons:
+                forms[name][kind] = reasons[name]
         for part, tensor in matrix.tensors().items():
             # a copy, as layers may share their input_scales
             tensors[f"{name}.{part}"] = tensor.detach().cpu().contiguous().clone()
     return save(tensors, {_HEADER: json.dumps(forms)})
 
 
-def _read(path: Path) -> tuple[dict[str, QuantizedTensor], dict[str, str]]:
-    """The layers of a file; and why some of them were only rounded to nearest.
+def _read(
+    path: Path,
+) -> tuple[dict[str, QuantizedTensor], dict[str, dict[str, str]]]:
+    """The layers of a file, and what the report notes of them.
 
     Raises ValueError if it is damaged or of another kind.
     """
@@ -183,7 +187,7 @@ def _read(path: Path) -> tuple[dict[str, QuantizedTensor], dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             forms = json.loads(file.metadata()[_HEADER])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        layers, reasons = {}, {}
+        layers, notes = {}, {kind: {} for kind in _NOTES}
         for name, described in forms.items():
             of_layer = {
                 key.removeprefix(f"{name}."): tensor
@@ -192,11 +196,12 @@ def _read(path: Path) -> tuple[dict[str, QuantizedTensor], dict[str, str]]:
             }
             matrix = from_form(described["matrix"], of_layer)
             layers[name] = matrix.quantized(getattr(torch, described["dtype"]))
-            if "rounded_to_nearest" in described:
-                reasons[name] = described["rounded_to_nearest"]
+            for kind in _NOTES:
+                if kind in described:
+                    notes[kind][name] = described[kind]
     except (ValueError, KeyError, TypeError, SafetensorError) as problem:
         raise ValueError(
             f"{path} is damaged, or not of this report ({problem}); delete it, and the "
             "layers in it are quantized again"
         ) from problem
-    return layers, reasons
+    return layers, notes

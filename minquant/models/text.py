@@ -14,7 +14,7 @@ own file: so no text can serve both to calibrate and to test.
 What is left out: sampling from a prompt, and stopping early when every row has ended.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -46,13 +46,32 @@ def text_of(document: str | HasText) -> str:
     return text
 
 
+def texts_of(documents: Sequence[str | HasText]) -> list[str]:
+    """The texts of documents.
+
+    Raises TypeError for a single string, which is a sequence of letters, and for what
+    holds anything but documents; ValueError if there is none, or one has no words.
+    """
+    if isinstance(documents, str) or not isinstance(documents, Iterable):
+        seen = "one string" if isinstance(documents, str) else type(documents).__name__
+        raise TypeError(f"documents is {seen}; give a list of texts, such as [text]")
+    texts = [text_of(document) for document in documents]
+    if not texts:
+        raise ValueError("documents is empty; give at least one")
+    for index, text in enumerate(texts):
+        if not text.strip():
+            raise ValueError(f"documents[{index}] has no words; leave it out")
+    return texts
+
+
 def check_split(documents: Sequence[str | HasText], *, test: bool) -> None:
     """Refuse documents that are not test text (test=True), or that are (test=False).
 
-    Raises ValueError with the index and the split of the first such document.
+    Raises ValueError with the index and the split of the first such document; and as
+    `texts_of` does.
     """
-    for index, document in enumerate(documents):
-        split = almanac.split_of(text_of(document))
+    for index, text in enumerate(texts_of(documents)):
+        split = almanac.split_of(text)
         if (split == "test") == test:
             continue
         use, wanted = ("measure", "test") if test else ("calibrate", "calibration")
@@ -118,13 +137,12 @@ def encode(
     BOS is added in any case if the tokenizer has one, since a first token with nothing
     before it cannot be predicted.
 
-    Raises ValueError if there is no document, or if one has fewer than two tokens, so
-    that there is nothing to predict.
+    Raises ValueError if one has fewer than two tokens, so that there is nothing to
+    predict; TypeError if the tokenizer is none; and as `texts_of` does.
     """
     rows = []
-    texts = [text_of(document) for document in documents]
-    if not texts:
-        raise ValueError("documents is empty; give at least one")
+    texts = texts_of(documents)
+    check_tokenizer(tokenizer)
     bos = tokenizer.bos_token_id
     for index, ids in enumerate(tokenizer(texts, verbose=False)["input_ids"]):
         if bos is not None and ids[:1] != [bos]:
@@ -138,11 +156,84 @@ def encode(
     return rows
 
 
+def check_tokenizer(tokenizer: Any) -> None:
+    """Raises TypeError if this is no tokenizer."""
+    if not callable(tokenizer) or not hasattr(tokenizer, "bos_token_id"):
+        raise TypeError(
+            f"tokenizer is a {type(tokenizer).__name__}; give the tokenizer that "
+            "load returned"
+        )
+
+
+def check_model(model: nn.Module) -> None:
+    """Raises TypeError if this is no model."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"model is a {type(model).__name__}; give the model alone: "
+            "model, tokenizer = load()"
+        )
+
+
+def check_evaluates(model: nn.Module) -> None:
+    """Raises TypeError if this is no model, and ValueError if it is in training mode,
+    where dropout would add noise."""
+    check_model(model)
+    if model.training:
+        raise ValueError("model is in training mode; call model.eval() first")
+
+
+def check_ids(
+    model: nn.Module, ids: Int[Tensor, "*shape"], name: str = "tokenizer"
+) -> None:
+    """Raises ValueError if the model has no embedding for an id. name: of the argument
+    that gave the ids, in the message."""
+    embeddings = getattr(model, "get_input_embeddings", lambda: None)()
+    if embeddings is None or not ids.numel():
+        return
+    known = len(embeddings.weight)
+    if ids.min() < 0 or ids.max() >= known:
+        raise ValueError(
+            f"{name} gives ids from {ids.min()} to {ids.max()}, but the model knows "
+            f"0 to {known - 1}; take the tokenizer that belongs to the model"
+        )
+
+
+def check_batches(model: nn.Module, calibration: Sequence[Int[Tensor, "_ _"]]) -> None:
+    """Raises TypeError unless calibration is a list of tensors of ids, as
+    `calibration_batches` makes it; ValueError if one is no (batch, time), is empty,
+    holds ids that the model does not know, or is longer than the model's context."""
+    advice = "give what calibration_batches(tokenizer, texts) returns"
+    if isinstance(calibration, str | Tensor) or not isinstance(calibration, Sequence):
+        raise TypeError(f"calibration is a {type(calibration).__name__}; {advice}")
+    config = getattr(model, "config", None)
+    context = getattr(config, "max_position_embeddings", None)
+    for index, ids in enumerate(calibration):
+        name = f"calibration[{index}]"
+        if not isinstance(ids, Tensor):
+            raise TypeError(f"{name} is a {type(ids).__name__}; {advice}")
+        if ids.dtype not in (torch.int64, torch.int32):
+            raise TypeError(f"{name} has dtype {ids.dtype}, and ids int64; {advice}")
+        if ids.ndim != 2 or not ids.numel():
+            raise ValueError(
+                f"{name} has shape {tuple(ids.shape)}, not (batch, time); {advice}"
+            )
+        check_ids(model, ids, name)
+        if context is not None and ids.shape[1] > context:
+            raise ValueError(
+                f"{name} has {ids.shape[1]} tokens in a row, but the model has a "
+                f"context of {context}; give calibration_batches a smaller length"
+            )
+
+
 def encode_prompt(tokenizer: Any, prompt: str) -> list[int]:
     """Token ids of the start of a text: with BOS if the tokenizer has one, without EOS.
 
-    Raises ValueError if there is no token at all.
+    Raises ValueError if there is no token at all, and TypeError if the prompt is no
+    string or the tokenizer none.
     """
+    check_tokenizer(tokenizer)
+    if not isinstance(prompt, str):
+        raise TypeError(f"prompt is a {type(prompt).__name__}; give one string")
     ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
     if tokenizer.bos_token_id is not None:
         ids = [tokenizer.bos_token_id, *ids]
@@ -167,12 +258,16 @@ def calibration_batches(
     document is left out, as nothing is predicted from it.
 
     Raises ValueError for a document of the test split: a model that is calibrated on
-    the text that it is judged by looks better than it is (`held_out=False` allows it).
+    the text that it is judged by looks better than it is (`held_out=False` allows it);
+    for a length or batch below 1; and as `encode` does.
     """
+    if length < 1 or batch < 1:
+        raise ValueError(f"length is {length} and batch {batch}; choose 1 or more")
+    texts = texts_of(documents)
     if held_out:
-        check_split(documents, test=False)
+        check_split(texts, test=False)
     pieces = []
-    for ids in encode(tokenizer, documents):
+    for ids in encode(tokenizer, texts):
         pieces.extend(ids[:-1].split(length))
     groups: list[list[Tensor]] = []
     for piece in sorted(pieces, key=len):
@@ -193,8 +288,13 @@ def continue_greedily(
     the logits of the last token only. Of two equally likely tokens the lower id is
     taken, so the same model always gives the same answer.
 
-    Raises ValueError if time + new exceeds the context the model was made for.
+    Raises ValueError if time + new exceeds the context the model was made for, if new
+    is below 0, the model is in training mode, does not know an id, or predicts NaN.
     """
+    check_evaluates(model)
+    check_ids(model, ids)
+    if new < 0:
+        raise ValueError(f"new is {new}; choose the number of tokens to add")
     room = getattr(model.config, "max_position_embeddings", None)
     if room is not None and ids.shape[1] + new > room:
         raise ValueError(
@@ -207,7 +307,13 @@ def continue_greedily(
         out = model(
             input_ids=unread, past_key_values=cache, use_cache=True, logits_to_keep=1
         )
-        unread, cache = out.logits[:, -1:].argmax(-1), out.past_key_values  # (batch, 1)
+        logits, cache = out.logits[:, -1:], out.past_key_values
+        if logits.isnan().any():
+            raise ValueError(
+                f"model predicts NaN for new token {len(new_ids)}; look for numbers in "
+                "its weights that are not finite, or load it with dtype=torch.float32"
+            )
+        unread = logits.argmax(-1)  # (batch, 1)
         new_ids.append(unread)
     return torch.cat(new_ids, 1) if new_ids else ids[:, :0]
 
@@ -217,9 +323,10 @@ def generate(
 ) -> str:
     """How the model goes on after `prompt`: its most likely tokens, up to EOS.
 
-    Returns the continuation without the prompt. Raises ValueError as `encode_prompt`
-    and `continue_greedily` do. Lesson 00 watches it fall apart.
+    Returns the continuation without the prompt. Raises TypeError and ValueError as
+    `encode_prompt` and `continue_greedily` do. Lesson 00 watches it fall apart.
     """
+    check_evaluates(model)
     ids = torch.tensor([encode_prompt(tokenizer, prompt)])  # (1, time)
     new_ids = continue_greedily(model, ids, max_new_tokens)[0].tolist()
     if tokenizer.eos_token_id in new_ids:

@@ -21,10 +21,10 @@ Lesson 03 counts these bits, lesson 08 compares the formats at equal total bits.
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import frexp
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from minquant.numerics.grids import Grid
@@ -213,6 +213,32 @@ def seen(sizes: Float[Tensor, " in"]) -> Bool[Tensor, " in"]:
     tensor([ True,  True, False, False])
     """
     return sizes > torch.finfo(torch.float32).eps * sizes.max()
+
+
+def over_tied(
+    sizes: Float[Tensor, " in"],
+    tied: Int[Tensor, " n"] | None,
+    how: Literal["mean", "amax"],
+) -> Float[Tensor, " in"]:
+    """The sizes of inputs, and for inputs that must have one scale their mean or their
+    largest instead.
+
+    tied: for each input a number from 0 on; inputs with the same number are tied. None
+    ties nothing. Raises ValueError unless there is one such number for each input.
+
+    >>> over_tied(torch.tensor([1.0, 2.0, 5.0]), torch.tensor([0, 1, 0]), "mean")
+    tensor([3., 2., 3.])
+    """
+    if tied is None:
+        return sizes
+    if tied.shape != sizes.shape or tied.min() < 0:
+        raise ValueError(
+            f"tied has shape {tuple(tied.shape)} and numbers from {tied.min()} on; "
+            f"give one number, 0 or more, for each of {len(sizes)} inputs"
+        )
+    tied = tied.to(sizes.device)
+    together = sizes.new_zeros(int(tied.max()) + 1)
+    return together.scatter_reduce(0, tied, sizes, how, include_self=False)[tied]
 
 
 def store_input_scales(

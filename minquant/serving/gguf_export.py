@@ -13,9 +13,10 @@ With an empty report and `floats="Q4_K"` the file holds what llama.cpp's own pro
 would make of the model: a fair peer for any method, from the same code.
 
 A block has 32 or 256 weights, so a row of 172 fits no block of 32. Such a matrix is
-stored as F16; a row that only a K type does not fit (576 = 2.25 · 256) gets Q8_0 in the
-place of Q6_K and Q5_0 in the place of Q4_K, as llama.cpp would. `plan_gguf` tells the
-type of each tensor beforehand, and what was replaced; writing asks it first.
+stored as F16, also if it has codes: then as what they stand for. A row that only a K
+type does not fit (576 = 2.25 · 256) gets Q8_0 in the place of Q6_K and Q5_0 in the
+place of Q4_K, as llama.cpp would. `plan_gguf` tells the type of each tensor beforehand,
+and what was replaced; writing asks it first.
 
 Architectures and tokenizers that `models.gguf_model` does not know are refused by name
 before anything is written.
@@ -37,7 +38,7 @@ from torch import Tensor, nn
 
 from minquant.files.gguf import GgufTensor, write
 from minquant.files.gguf_blocks import block_type
-from minquant.files.gguf_codes import tensor_of, type_for
+from minquant.files.gguf_codes import BLOCK, tensor_of, type_for
 from minquant.layers.coded import CodedLinear
 from minquant.models.gguf_model import (
     ARCHITECTURES,
@@ -82,7 +83,8 @@ def plan_gguf(
     for name, parameter in parameters.items():
         theirs, shape = gguf_name(name, architecture), _shape(parameter)
         layer = name.rpartition(".")[0]
-        if layer in report and name.endswith(".weight"):
+        coded = layer in report and name.endswith(".weight")
+        if coded and shape[-1] % BLOCK == 0:
             try:
                 plan.types[theirs] = type_for(report[layer])
             except ValueError as problem:
@@ -95,7 +97,12 @@ def plan_gguf(
             around = theirs in ("token_embd.weight", "output.weight")
             asked = embeddings if around else floats
             plan.types[theirs] = _fitting(asked, shape[-1])
-            if plan.types[theirs] != asked:
+            if coded:
+                plan.replaced[theirs] = (
+                    f"{plan.types[theirs]} in the place of its codes: its rows have "
+                    f"{shape[-1]} weights, no whole number of blocks of {BLOCK}"
+                )
+            elif plan.types[theirs] != asked:
                 plan.replaced[theirs] = (
                     f"{plan.types[theirs]} in the place of {asked}: its rows have "
                     f"{shape[-1]} weights, no whole number of blocks of "
@@ -137,11 +144,13 @@ def write_gguf(
     for name, parameter in _parameters(model).items():
         theirs, layer = gguf_name(name, architecture), name.rpartition(".")[0]
         heads = reordered_heads(name, model.config) if architecture.reordered else 0
-        if layer in report and name.endswith(".weight"):
+        coded = layer in report and name.endswith(".weight")
+        if coded and theirs not in plan.replaced:
             tensors[theirs] = tensor_of(_reordered(report[layer], heads))
             continue
-        packed = isinstance(parameter, CodedLinear)
-        W = parameter.dequantize() if packed else parameter.detach().float()
+        source = report[layer] if coded else parameter
+        is_float = isinstance(source, Tensor)
+        W = source.detach().float() if is_float else source.dequantize(torch.float32)
         W = to_llama_cpp(W, heads) if heads else W
         counts = None if importance is None else importance.get(layer)
         tensors[theirs] = GgufTensor.of(W, plan.types[theirs], counts)

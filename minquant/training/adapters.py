@@ -33,10 +33,12 @@ from minquant.layers.coded import CodedLinear
 from minquant.layers.lora import LoraLinear, check_base, check_kind, nf4
 from minquant.models.linear_layers import (
     decoder_blocks,
+    fell_back_in_words,
     linear_layers,
     select_layers,
     weight_of,
 )
+from minquant.models.method import Method
 from minquant.models.packed_model import coded_layers, pack_
 from minquant.models.temporary import by_name, changed
 from minquant.numerics.tensor import QuantizedTensor
@@ -59,6 +61,8 @@ def add_adapters_(
 
     All other parameters are frozen. rank, alpha, dropout, dtype: as in `LoraLinear`.
     method: quantizes layers of floats first, a function of W alone; None leaves them.
+    Rows that its groups do not divide get one scale each, as in `quantize_`, and a line
+    is printed.
     only: names of layers, or a regular expression to find in their names; None is all.
     generator: draws the A of each layer in turn.
 
@@ -79,12 +83,19 @@ def add_adapters_(
             check_base(layer)
     else:
         floats = {n: m for n, m in chosen.items() if not isinstance(m, CodedLinear)}
+        rounding = Method.from_function(method, None)
         quantized: dict[int, QuantizedTensor] = {}
-        for layer in floats.values():  # a weight that two layers share, only once
+        fell_back = {}
+        for name, layer in floats.items():  # a weight that two layers share, only once
+            W = weight_of(layer)
             if id(layer.weight) not in quantized:
-                quantized[id(layer.weight)] = method(weight_of(layer))
-        if floats:
-            pack_(model, {n: quantized[id(m.weight)] for n, m in floats.items()})
+                quantized[id(layer.weight)], _ = rounding.apply({name: W}, {})[name]
+            if why := rounding.misfit(W.shape[1]):
+                fell_back[name] = why
+        by_name = {n: quantized[id(m.weight)] for n, m in floats.items()}
+        pack_(model, by_name)
+        if fell_back:
+            print(fell_back_in_words(fell_back))
     model.requires_grad_(False)
     for adapter in existing.values():
         adapter.A.requires_grad_()

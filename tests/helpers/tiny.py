@@ -118,8 +118,9 @@ LINEAR_PER_LAYER = {"Phi": 6, "OPT": 6, "GPT2": 4}  # the others: q k v o gate u
 
 
 def model(kind="Llama", *, seed=0, dtype=torch.float32, **changes):
-    """A random model of a family in `CONFIGS` or `MIXTURES`, ready to evaluate."""
-    settings = {**CONFIGS, **MIXTURES}[kind]
+    """A random model of a family, ready to evaluate; those in `CONFIGS` and `MIXTURES`
+    have their own sizes."""
+    settings = {**CONFIGS, **MIXTURES}.get(kind, SIZE)
     config = getattr(transformers, f"{kind}Config")(**{**settings, **changes})
     with torch.random.fork_rng():
         torch.manual_seed(seed)

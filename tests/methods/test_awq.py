@@ -286,6 +286,38 @@ def test_shared_matrices_get_one_set_of_scales_for_the_sum_of_their_errors():
     assert torch.equal(found[0].input_scales, input_scales(X.abs().mean(0), ratio))
 
 
+TIED = torch.arange(24).view(2, 3, 4).fmod(12).flatten()  # 12 scales for 24 inputs
+
+
+def test_tied_inputs_get_one_scale_and_the_search_is_with_it():
+    W, X = case()
+    X = X / X.abs().mean(0) * torch.linspace(-3, 3, 12).exp().repeat(2)
+    (found,) = quantize_awq_shared(
+        [W], X, grids.absmax(3), clip=None, tied=TIED, **FP32
+    )
+    s = found.input_scales
+    assert torch.equal(s[:12], s[12:]) and len(s.unique()) > 6
+    pooled = X.abs().mean(0).view(2, 12).mean(0).repeat(2)
+    curve = []
+    for ratio in RATIOS:  # by brute force
+        tried = quantize_scaled(W, input_scales(pooled, ratio), grids.absmax(3), **FP32)
+        curve.append(output_error(W, X, tried))
+    measured = ratio_errors([W], X, grids.absmax(3), tied=TIED, **FP32)
+    assert measured == pytest.approx(curve, rel=1e-4)
+    best = RATIOS[curve.index(min(curve))]
+    torch.testing.assert_close(s, input_scales(pooled, best))
+    assert best != RATIOS[0]
+
+
+def test_numbers_of_tied_inputs_must_fit():
+    W, X = case()
+    for wrong in (TIED[:5], TIED - 1):
+        with pytest.raises(
+            ValueError, match="tied has .* one number, 0 or more, for e"
+        ):
+            quantize_awq_shared([W], X, grids.absmax(3), tied=wrong)
+
+
 def test_alone_a_matrix_is_what_it_is_in_a_list_of_one():
     W, X = case()
     (listed,) = quantize_awq_shared([W], X, grids.NF4, CUTS[2])

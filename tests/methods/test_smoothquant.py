@@ -118,6 +118,16 @@ def test_matrices_that_share_an_input_are_one_tall_matrix(seed, alpha):
     assert all(torch.equal(q.input_scales, whole.input_scales) for q in parts)
 
 
+def test_tied_inputs_get_one_scale_by_the_largest_of_all():
+    X, W = case(0)
+    tied = torch.arange(12).repeat(2)
+    (found,) = quantize_smooth_shared([W], X, tied=tied, **FP32)
+    X_top = X.abs().amax(0).view(2, 12).amax(0)
+    W_top = W.abs().amax(0).view(2, 12).amax(0)
+    expected = (X_top / W_top).sqrt().to(W).repeat(2)
+    torch.testing.assert_close(found.input_scales, expected.float())
+
+
 # --- rounded ---
 
 

@@ -5,7 +5,7 @@ import torch
 from helpers import tiny
 from torch import nn
 
-from minquant.models.feeders import Feeder, feeders, is_norm
+from minquant.models.feeders import Feeder, feeders, is_norm, tied_inputs
 
 LLAMA = {"q_proj": "input_layernorm", "o_proj": "v_proj", "down_proj": "up_proj"}
 LLAMA |= {"gate_proj": "post_attention_layernorm"}
@@ -56,6 +56,19 @@ def test_query_heads_that_share_a_value_are_made_by_it():
     assert feeder.to_outputs(s.flatten()) is None
     s[1], s[3] = s[0], s[2]
     assert torch.equal(feeder.to_outputs(s.flatten()), s[::2].flatten())
+
+
+@pytest.mark.parametrize("kind", ["Llama", "Qwen3", "Phi3"])
+def test_the_inputs_that_one_value_makes_are_tied(kind):
+    tied = tied_inputs(tiny.model(kind))  # 4 query heads of 8, 2 of values
+    assert list(tied) == [f"model.layers.{i}.self_attn.o_proj" for i in (0, 1)]
+    values = torch.arange(16).view(2, 1, 8).expand(2, 2, 8).flatten()
+    assert all(torch.equal(numbers, values) for numbers in tied.values())
+
+
+@pytest.mark.parametrize("kind", ["Phi", "OPT", "GPT2"])
+def test_query_heads_with_values_of_their_own_tie_nothing(kind):
+    assert tied_inputs(tiny.model(kind)) == {}
 
 
 def test_values_are_the_last_third_of_gpt2s_attention():

@@ -29,7 +29,7 @@ BATCHES = calibration_batches(
 )
 AWQ = partial(quantize_awq_shared, grid=grids.zero_point(4), ratios=[0.5], clip=None)
 SMOOTH = quantize_smooth_shared
-LEFT = {"Phi": ["fc2"], "OPT": [], "GPT2": ["mlp.c_proj"]}  # others: o_proj, of GQA
+LEFT = {"Phi": ["fc2"], "GPT2": ["mlp.c_proj"]}  # after a GELU
 AFTER_NORMS = ("q_proj", "k_proj", "v_proj", "up_proj", "gate_proj")
 AFTER_NORMS += ("fc1", "c_attn", "c_fc")
 LLAMA_UP = "model.layers.0.mlp.up_proj"
@@ -76,7 +76,7 @@ def test_a_folded_model_computes_the_same_and_needs_no_input_scales(kind, method
     assert list(folded) == list(report)
     kept = [name for name in folded if folded[name].input_scales is not None]
     assert sorted(kept) == sorted(left)
-    ends = LEFT.get(kind, ["o_proj"])
+    ends = LEFT.get(kind, [])
     assert len(left) == 2 * len(ends)
     assert all(any(name.endswith(end) for end in ends) for name in left)
     for name, layer in linear_layers(twin).items():
@@ -98,6 +98,60 @@ def test_folding_changes_the_weights_and_keeps_the_codes(kind):
     )
     for name in folded:
         assert torch.equal(folded[name].codes, report[name].codes)
+
+
+# Heads of 8: query heads, and value heads that two, three or all of them share.
+SHARED = {"2 per value": (4, 2), "3 per value": (6, 2), "4 per value": (4, 1)}
+WITH_BIASES = {"Llama": {"attention_bias": True, "mlp_bias": True}}
+WITH_BIASES |= {"Qwen3": {"attention_bias": True}}
+FAMILIES = [("Llama", False), ("Llama", True), ("Qwen2", True), ("Qwen3", False)]
+FAMILIES += [("Qwen3", True), ("Mistral", False), ("Phi3", False)]
+
+
+def shared_model(kind, biases, heads):
+    """A random model in which query heads share values; Phi3 has q, k, v in one."""
+    query, value = SHARED[heads]
+    changes = {"num_attention_heads": query, "num_key_value_heads": value}
+    changes |= {"hidden_size": 8 * query}
+    changes |= WITH_BIASES.get(kind, {}) if biases else {}
+    return random_model(kind, **changes)
+
+
+def by_powers_of_two(Ws, X, tied=None):
+    """Nearest codes under random input scales that divide without rounding."""
+    generator = torch.Generator().manual_seed(len(X))
+    width = Ws[0].shape[1]
+    s = 2.0 ** torch.randint(-2, 3, (width,), generator=generator)
+    s = s if tied is None else s[tied]
+    options = {"grid": grids.symmetric_full(4), "scale_dtype": torch.float32}
+    return [quantize_scaled(W, s, **options) for W in Ws]
+
+
+@pytest.mark.parametrize("heads", SHARED)
+@pytest.mark.parametrize(("kind", "biases"), FAMILIES)
+def test_scales_of_query_heads_that_share_values_fold_bit_for_bit(kind, biases, heads):
+    network, report = quantized(shared_model(kind, biases, heads), by_powers_of_two)
+    before = logits(network)
+    moved = {name for name, q in report.items() if q.input_scales.unique().numel() > 1}
+    assert moved == set(report)
+    twin, (folded, left) = fold(network, report)
+    assert left == {}
+    assert all(q.input_scales is None for q in folded.values())
+    assert torch.equal(logits(twin), before)
+
+
+@pytest.mark.parametrize("method", [AWQ, SMOOTH])
+@pytest.mark.parametrize("heads", SHARED)
+@pytest.mark.parametrize(("kind", "biases"), FAMILIES)
+def test_awq_and_smoothquant_choose_one_scale_per_value(kind, biases, heads, method):
+    method = partial(method, grid=grids.symmetric_full(4), scale_dtype=torch.float32)
+    network, report = quantized(shared_model(kind, biases, heads).double(), method)
+    before = logits(network)
+    assert fold_(network, report).left == {}
+    torch.testing.assert_close(logits(network), before, rtol=1e-5, atol=1e-5)
+    of_values = report[LLAMA_O].input_scales.view(SHARED[heads][1], -1, 8)
+    assert (of_values == of_values[:, :1]).all()
+    assert len(of_values[:, 0].unique()) > 4
 
 
 def test_without_query_heads_that_share_values_all_of_a_llama_folds():
@@ -138,9 +192,10 @@ def test_a_report_without_input_scales_is_left_as_it_is():
 
 
 def test_scales_that_nothing_can_take_stay_and_the_reason_is_given():
-    network, report = quantized(random_model())
+    network, report = quantized(random_model(), lambda Ws, X: AWQ(Ws, X))
     left = fold(network, report)[1].left
     assert "query heads that share a value of model.layers.0.sel" in left[LLAMA_O]
+    assert "the method should take `tied`" in left[LLAMA_O]
     network, report = quantized(random_model("GPT2"))
     left = fold(network, report)[1].left
     assert {why[:32] for why in left.values()} == {"no norm and no linear layer of i"}

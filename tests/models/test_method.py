@@ -31,6 +31,14 @@ def test_a_signature_says_what_a_method_needs(function, takes_all, needs):
     assert (method.takes_all, method.needs) == (takes_all, needs)
 
 
+def test_a_method_ties_inputs_if_it_can_and_nobody_said_which():
+    awq = partial(quantize_awq_shared, grid=grids.absmax(4))
+    assert Method.from_function(awq, SOME).ties
+    mine = partial(awq, tied=torch.arange(4))
+    assert not Method.from_function(mine, SOME).ties
+    assert not Method.from_function(int4, SOME).ties
+
+
 def test_what_is_missing_is_named_before_any_work():
     with pytest.raises(ValueError, match="also needs grid, .* functools.partial"):
         Method.from_function(rtn.quantize_rtn, SOME)

@@ -12,7 +12,7 @@ from minquant.methods import awq, gptq, rtn
 from minquant.models import calibrate, quantize
 from minquant.models.linear_layers import Report, linear_layers, weight_of
 from minquant.models.text import calibration_batches
-from minquant.numerics import grids
+from minquant.numerics import grids, groups
 
 int4 = functools.partial(rtn.quantize_rtn, grid=grids.zero_point(4))
 int2 = functools.partial(rtn.quantize_rtn, grid=grids.zero_point(2))
@@ -282,6 +282,71 @@ def test_going_on_gives_the_codes_of_starting_again_for_each_group(
             expected = METHODS["gptq"](W, H=H)
             assert torch.equal(report[name].codes, expected.codes)
             W.copy_(expected.dequantize())
+
+
+UNEQUAL = {"hidden_size": 48, "intermediate_size": 80}
+BY16, BY32 = groups.per_group(16), groups.per_group(32)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_rows_that_groups_do_not_divide_get_one_scale_each_and_are_named(
+    name, batches, capsys
+):
+    network = tiny.model(**UNEQUAL)
+    method = functools.partial(METHODS[name], granularity=BY32)
+    _, report = quantize.quantize(network, method, calibration=batches)
+    assert set(report.fell_back) == set(report)  # neither 48 nor 80 fits
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "; 14 layers have one scale per row, as groups of 32 do not divide" in line
+    assert "divide rows of 48 (model.layers.0.self_attn.q_proj, " in line
+    assert "divide rows of 80 (model.layers.0.mlp.down_proj, " in line
+    by_row = functools.partial(METHODS[name], granularity=groups.PER_CHANNEL)
+    _, expected = quantize.quantize(network, by_row, calibration=batches)
+    assert expected.fell_back == {}
+    assert "one scale per row" not in capsys.readouterr().out
+    for layer, q in report.items():
+        assert q.granularity == groups.PER_CHANNEL
+        assert torch.equal(q.codes, expected[layer].codes)
+
+
+def test_only_the_rows_that_do_not_fit_fall_back(capsys):
+    method = functools.partial(int4, granularity=BY16)
+    _, report = quantize.quantize(tiny.model(intermediate_size=40), method)
+    why = "groups of 16 do not divide rows of 40"
+    downs = [f"model.layers.{i}.mlp.down_proj" for i in (0, 1)]
+    assert report.fell_back == dict.fromkeys(downs, why)
+    assert all((q.granularity == BY16) == (n not in downs) for n, q in report.items())
+    assert why in capsys.readouterr().out
+    quantize.quantize(tiny.model(intermediate_size=40), method, progress=False)
+    assert capsys.readouterr().out == ""
+
+
+def test_resumed_work_still_knows_what_fell_back():
+    network = tiny.model(**UNEQUAL)
+    method = functools.partial(int4, granularity=BY32)
+    report = Report()
+    quantize.quantize_(network, method, only="down_proj", report=report)
+    rest = quantize.quantize_(network, int4, report=report)
+    assert set(rest.fell_back) == {n for n in rest if n.endswith("down_proj")}
+
+
+def test_two_layers_of_one_weight_fall_back_together():
+    network = tiny.model(**UNEQUAL)
+    first, second = (network.model.layers[i].mlp.up_proj for i in (0, 1))
+    second.weight = first.weight
+    method = functools.partial(int4, granularity=BY32)
+    assert len(quantize.quantize_(network, method).fell_back) == 14
+
+
+def test_groups_that_a_method_does_not_tell_stay_an_error_that_names_the_layer():
+    network = tiny.model(intermediate_size=40)
+    message = "mlp.down_proj: group_size 16 does not divide in_features 40; choose"
+    with pytest.raises(ValueError, match=message):
+        quantize.quantize(network, lambda W: int4(W, granularity=BY16))
+    with pytest.raises(
+        ValueError, match="group_size 16 does not divide in_features 40"
+    ):
+        int4(torch.ones(2, 40), granularity=BY16)
 
 
 class Stops:

@@ -194,13 +194,15 @@ def test_a_grid_that_is_too_wide_is_refused_before_it_is_entered(tmp_path):
     assert json.loads((tmp_path / "about.json").read_text("utf-8"))["bits"] == 4
 
 
-def test_what_was_only_rounded_to_nearest_is_still_named(tmp_path):
+def test_what_became_of_layers_is_still_named(tmp_path):
     work = tmp_path / "work"
     report = ReportFolder(work, tiny.model(), SETTINGS)
     made, other = (
         mq.quantize_rtn(torch.randn(4, 32), mq.symmetric_full(4)) for _ in range(2)
     )
     report.rounded_to_nearest["few"] = "too little text"
+    report.fell_back["many"] = "groups of 64 do not divide rows of 32"
     report.update({"few": made, "many": other})
     again = ReportFolder(work, tiny.model(), SETTINGS)
-    assert again.rounded_to_nearest == {"few": "too little text"}
+    assert again.rounded_to_nearest == report.rounded_to_nearest
+    assert again.fell_back == report.fell_back

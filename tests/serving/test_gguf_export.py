@@ -1,6 +1,7 @@
 """Files for llama.cpp: it opens them, cuts text into the same tokens, and predicts what
 the quantized model predicts."""
 
+import copy
 from functools import partial
 
 import pytest
@@ -162,6 +163,28 @@ def test_a_row_of_no_whole_block_stays_a_float():
     plan = plan_gguf(small_gguf.model(intermediate_size=72), {}, floats="Q4_0")
     assert plan.types["blk.1.ffn_down.weight"] == "F16"
     assert "blk.1.ffn_down.weight" in plan.replaced
+
+
+def test_codes_of_such_a_row_are_stored_as_what_they_stand_for(tmp_path):
+    small, report = quantized(
+        small_gguf.model(intermediate_size=72), mq.symmetric_full(4)
+    )
+    names = [f"blk.{i}.ffn_down.weight" for i in (0, 1)]
+    said = "F16 in the place of its codes: its rows have 72 weights, no whole number of"
+    for model in (small, mq.pack_(copy.deepcopy(small), report)):
+        path = tmp_path / f"{type(model.model.layers[0].mlp.up_proj).__name__}.gguf"
+        plan = write_gguf(model, report, small_gguf.tokenizer(), path)
+        assert plan == plan_gguf(model, report)
+        assert list(plan.replaced) == names
+        assert all(why.startswith(said) for why in plan.replaced.values())
+        back, _ = load_gguf(path)
+        for layer, q in report.items():
+            W_hat = q.dequantize()
+            if layer.endswith("down_proj"):
+                W_hat = W_hat.half().float()
+            assert torch.equal(mq.weight_of(back.get_submodule(layer)), W_hat)
+    apart, _ = differences(path, back)
+    assert apart.mean() < 0.2
 
 
 def test_importance_reaches_the_search(tmp_path):

@@ -126,6 +126,24 @@ def test_nf4_with_double_quantization_is_the_default():
     assert layer.rank == 8 and layer.scaling == 2.0
 
 
+@pytest.mark.parametrize("kind", ["Llama", "GPT2"])
+def test_rows_that_64_does_not_divide_get_one_scale_each_and_this_is_said(kind, capsys):
+    sizes = {"GPT2": {"n_embd": 64, "n_inner": 172}}
+    sizes = sizes.get(kind, {"hidden_size": 64, "intermediate_size": 172})
+    network = adapters.add_adapters_(tiny.model(kind, **sizes), rank=2)
+    end = "mlp.c_proj" if kind == "GPT2" else "mlp.down_proj"
+    for name, layer in adapters.adapters(network).items():
+        ruler = "per channel" if name.endswith(end) else "per group of 64"
+        assert layer.base.ruler == f"NF4 {ruler}"
+    said = capsys.readouterr().out
+    assert said.startswith("one scale per row in 2 of ") and "rows of 172 (2" in said
+    losses = train(network)
+    assert losses[-1] < losses[0]
+    before = loss(network)
+    adapters.merge_adapters_(network)
+    torch.testing.assert_close(loss(network), before)
+
+
 def test_seeds_decide_the_adapters():
     one, two = adapted(), adapted()
     other = adapted(generator=torch.Generator().manual_seed(7))
