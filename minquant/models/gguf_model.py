@@ -233,7 +233,8 @@ def _empty_model(config: Any, dtype: torch.dtype) -> nn.Module:
     for name, module in list(model.named_modules()):
         kept = set(module.state_dict())
         if any(b not in kept for b, _ in module.named_buffers(recurse=False)):
-            model.set_submodule(name, type(module)(config=config))
+            with torch.device("cpu"):  # whatever torch's default is
+                model.set_submodule(name, type(module)(config=config))
     return model
 
 

@@ -56,9 +56,10 @@ def load(
     safe = {"trust_remote_code": False}
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, **safe)
-        model = AutoModelForCausalLM.from_pretrained(
-            place, dtype=dtype, use_safetensors=True, **safe
-        )
+        with torch.device("cpu"):  # whatever torch's default is
+            model = AutoModelForCausalLM.from_pretrained(
+                place, dtype=dtype, use_safetensors=True, **safe
+            )
     except (OSError, ValueError) as problem:
         raise ValueError(
             f"name {str(name)!r} gives no model with safetensors, neither as a folder "
