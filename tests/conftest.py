@@ -25,7 +25,7 @@ if not torch.cuda.is_available():
 os.environ["MINQUANT_PROGRESS"] = os.path.join(tempfile.mkdtemp(), "progress.json")
 settings.register_profile("untimed", deadline=None)  # speed lives in benchmarks
 settings.load_profile("untimed")
-collect_ignore = ["helpers/aot.py"]  # a process of its own, without the interpreter
+collect_ignore = ["helpers/aot.py", "helpers/core.py"]  # processes of their own
 
 
 def pytest_configure(config):

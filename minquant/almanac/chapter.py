@@ -143,7 +143,7 @@ def batches(
     for start in range(0, len(written), size):
         group = written[start : start + size]
         longest = 1 + max(len(page.words) for page in group)
-        ids = torch.full((len(group), longest), tokenizer.pad_token_id)
+        ids = torch.full((len(group), longest), tokenizer.pad_token_id, device="cpu")
         labels = torch.full_like(ids, IGNORED)
         for row, page in enumerate(group):
             tokens = [tokenizer.bos_token, *page.words]
@@ -153,7 +153,7 @@ def batches(
                     "pages hold words that are no tokens of this tokenizer; they need "
                     "a model that speaks the almanac's language: load('almanac')"
                 )
-            ids[row, : len(token_ids)] = torch.tensor(token_ids)
+            ids[row, : len(token_ids)] = torch.tensor(token_ids, device="cpu")
             value_at = [1 + place for place in page.value_at]  # after BOS
             labels[row, value_at] = ids[row, value_at]
         result.append((ids, labels))

@@ -114,7 +114,7 @@ def tensors_of(
     return {
         PACKED: pack_words(quantized.codes, quantized.grid.bits),
         SCALE: per_row.contiguous(),
-        SHAPE: torch.tensor(quantized.codes.shape),
+        SHAPE: torch.tensor(quantized.codes.shape, device="cpu"),
     }
 
 

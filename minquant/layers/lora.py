@@ -123,9 +123,8 @@ class LoraLinear(FormChecked):
         self.drop = nn.Dropout(dropout)
         generator = generator or torch.Generator().manual_seed(0)
         bound = 1 / math.sqrt(base.in_features)
-        A = torch.empty(rank, base.in_features).uniform_(
-            -bound, bound, generator=generator
-        )
+        A = torch.empty(rank, base.in_features, dtype=torch.float32, device="cpu")
+        A.uniform_(-bound, bound, generator=generator)
         device = next(iter(base.state_dict().values())).device
         self.A = nn.Parameter(A.to(device, dtype))
         self.B = nn.Parameter(A.new_zeros(base.out_features, rank).to(self.A))

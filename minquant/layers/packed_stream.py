@@ -200,8 +200,9 @@ def _table(
     `index_select` takes 1 ns per entry from a vector, and 15 from a matrix of two
     columns.
     """
-    codes = torch.arange(2**grid.bits).clamp(max=grid.high - grid.low) + grid.low
-    values = value(codes, grid, dtype).to(device)
+    codes = torch.arange(2**grid.bits, device=device)
+    codes = codes.clamp(max=grid.high - grid.low) + grid.low
+    values = value(codes, grid, dtype)
     if grid.bits == 4 and dtype == torch.float32:
         low, high = values.repeat(16), values.repeat_interleave(16)
         return torch.stack([low, high], 1).view(torch.int64).flatten()

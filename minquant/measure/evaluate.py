@@ -303,8 +303,11 @@ def perfect_reader(documents: Sequence[almanac.Document]) -> Perplexity:
     """
     if not documents:
         raise ValueError("documents is empty; give at least one")
-    tokens = torch.tensor([len(document.words) + 1 for document in documents])
-    entropy = torch.tensor([d.entropy for d in documents], dtype=torch.float64)
+    on_cpu = {"device": "cpu"}
+    tokens = torch.tensor([len(d.words) + 1 for d in documents], **on_cpu)
+    entropy = torch.tensor(
+        [d.entropy for d in documents], dtype=torch.float64, **on_cpu
+    )
     prints = tuple(almanac.fingerprint(d.text) for d in documents)
     return Perplexity(prints, entropy, tokens, almanac.CONTEXT, almanac.CONTEXT)
 

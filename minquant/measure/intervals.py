@@ -62,7 +62,7 @@ def bootstrap(
             "measure more, or cut the text into several"
         )
     sums = sums.double().cpu()
-    counts = torch.ones(d).double() if counts is None else counts.double().cpu()
+    counts = torch.ones_like(sums) if counts is None else counts.double().cpu()
     if counts.shape != sums.shape:
         raise ValueError(
             f"counts has shape {tuple(counts.shape)} but sums {tuple(sums.shape)}; "
@@ -74,7 +74,8 @@ def bootstrap(
             f"counts[{empty}] is {counts[empty]:g}; leave out documents without tokens"
         )
     means = torch.cat([sums[i].sum(1) / counts[i].sum(1) for i in _draws(d, seed)])
-    tails = torch.tensor([(1 - level) / 2, (1 + level) / 2], dtype=torch.float64)
+    tail = (1 - level) / 2
+    tails = sums.new_tensor([tail, 1 - tail])
     ends = torch.quantile(means, tails)
     if means.isinf().any():  # between two infinite means quantile computes inf - inf
         above = torch.quantile(means, tails, interpolation="higher")
@@ -89,7 +90,7 @@ def _draws(d: int, seed: int) -> Iterator[Shaped[Tensor, "draws d"]]:
     chunk = max(1, _CHUNK // d)
     for start in range(0, DRAWS, chunk):
         rows = min(chunk, DRAWS - start)
-        yield torch.randint(d, (rows, d), generator=generator)
+        yield torch.randint(d, (rows, d), generator=generator, device="cpu")
 
 
 def wilson(right: int, n: int, *, level: float = 0.95) -> tuple[float, float]:

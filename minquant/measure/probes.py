@@ -168,7 +168,8 @@ def accuracy(
             batch_size = max(1, _TOKENS // (length + new))
             for start in range(0, len(indices), batch_size):
                 batch = indices[start : start + batch_size]
-                ids = torch.tensor([prompts[i] for i in batch])  # (batch, length)
+                rows = [prompts[i] for i in batch]
+                ids = torch.tensor(rows, device="cpu")  # (batch, length)
                 new_ids = continue_greedily(model, ids, new).tolist()  # (batch, new)
                 for i, row in zip(batch, new_ids, strict=True):
                     words = tokenizer.convert_ids_to_tokens(row)
@@ -176,7 +177,7 @@ def accuracy(
                 bar.update(len(batch))
     correct = [answers[i] == tuple(probe.answer) for i, probe in enumerate(probes)]
     texts = tuple(" ".join(answers[i]) for i in range(len(probes)))
-    return Accuracy(tuple(probes), torch.tensor(correct), texts)
+    return Accuracy(tuple(probes), torch.tensor(correct, device="cpu"), texts)
 
 
 def compare_accuracy(

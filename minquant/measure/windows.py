@@ -99,7 +99,7 @@ def plan(
         windows.extend(cut(index, ids, window, stride))
     return Plan(
         documents=tuple(almanac.fingerprint(text) for text in documents),
-        tokens=torch.tensor([len(ids) - 1 for ids in rows]),
+        tokens=torch.tensor([len(ids) - 1 for ids in rows], device="cpu"),
         windows=tuple(windows),
         window=window,
         stride=stride,
@@ -150,10 +150,11 @@ def sums(
         ids, counted = _pad(windows)  # (b, t), (b, t - 1)
         logits = [_logits(model, ids, counted) for model in models]
         values = _in_pieces(measure, *logits, ids[:, 1:][counted])  # (k, n)
-        owners = torch.tensor([w.document for w in windows])
+        owners = torch.tensor([w.document for w in windows], device="cpu")
         owners = owners.repeat_interleave(counted.sum(1))  # (n,)
         if totals is None:
-            totals = torch.zeros(len(values), len(plan.documents)).double()
+            shape = len(values), len(plan.documents)
+            totals = torch.zeros(shape, dtype=torch.float64, device="cpu")
         totals.index_add_(1, owners, values.cpu().double())
     return totals
 
@@ -191,7 +192,7 @@ def _pad(windows: list[Window]) -> tuple[Int[Tensor, "b t"], Bool[Tensor, "b t-1
     """Ids padded on the right, and which of ids[:, 1:] are counted."""
     rows = [w.ids for w in windows]
     ids = nn.utils.rnn.pad_sequence(rows, batch_first=True)  # (b, t)
-    place = torch.arange(1, ids.shape[1])  # (t - 1,)
-    seen = torch.tensor([[w.seen] for w in windows])  # (b, 1)
-    end = torch.tensor([[len(w.ids)] for w in windows])
+    place = torch.arange(1, ids.shape[1], device="cpu")  # (t - 1,)
+    seen = torch.tensor([[w.seen] for w in windows], device="cpu")  # (b, 1)
+    end = torch.tensor([[len(w.ids)] for w in windows], device="cpu")
     return ids, (place >= seen) & (place < end)

@@ -85,7 +85,7 @@ def error_by_code(
 ) -> Float[Tensor, " codes"]:
     """Each code's share of the squared error; all 0 where there is no error."""
     squares = (quantized.dequantize(torch.float32) - W.detach().double()).square()
-    sums = torch.zeros(len(quantized.grid.levels), dtype=torch.float64)
+    sums = squares.new_zeros(len(quantized.grid.levels))
     sums.index_add_(0, _numbers(quantized), squares.flatten())
     return sums / sums.sum().clamp(min=torch.finfo(torch.float64).tiny)
 
@@ -112,7 +112,7 @@ def lloyd(
     >>> lloyd(torch.tensor([0.0, 1.0, 4.0, 6.0]), [0.0, 1.0])
     (0.5, 5.0)
     """
-    old = torch.tensor(levels, dtype=torch.float64)
+    old = torch.tensor(levels, dtype=torch.float64, device=x.device)
     if not (old.diff() > 0).all():
         raise ValueError("levels must ascend; give sorted(set(levels))")
     if bad := int((~x.isfinite()).sum()):

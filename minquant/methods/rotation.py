@@ -72,9 +72,9 @@ class Rotation:
         if width < 1:
             raise ValueError(f"width is {width}; give the number of columns")
         generator = torch.Generator().manual_seed(seed)
-        coins = torch.randint(2, (width,), generator=generator)
+        coins = torch.randint(2, (width,), generator=generator, device="cpu")
         block = largest_block(width) if block is None else block
-        return Rotation(2.0 * coins - 1, block)
+        return Rotation(2 * coins.float() - 1, block)
 
     def apply(self, X: Float[Tensor, "*rows width"]) -> Float[Tensor, "*rows width"]:
         """X R: each row rotated, its length kept. Raises ValueError if the width
@@ -88,7 +88,7 @@ class Rotation:
 
     def matrix(self) -> Float[Tensor, "width width"]:
         """R itself, to look at."""
-        return self.apply(torch.eye(len(self.signs)))
+        return self.apply(torch.diag(torch.ones_like(self.signs)))
 
     def _signs(self, X: Tensor) -> Tensor:
         if X.shape[-1] != len(self.signs):
@@ -122,7 +122,7 @@ def hadamard(n: int) -> Float[Tensor, "n n"]:
     """
     if n < 1 or n & (n - 1):
         raise ValueError(f"n is {n}; choose a power of two, such as 64")
-    H = torch.ones(1, 1)
+    H = torch.ones(1, 1, dtype=torch.float32, device="cpu")
     while len(H) < n:
         H = torch.cat([torch.cat([H, H], 1), torch.cat([H, -H], 1)])
     return H / sqrt(n)

@@ -77,7 +77,8 @@ def smoothing_scales(
     if not used.any():
         return torch.ones_like(X_top)
     s = X_top.pow(alpha) / W_top.pow(1 - alpha)
-    unused = torch.where(X_seen, torch.inf, 0.0)  # clamped: the largest, smallest s
+    inf = torch.full_like(s, torch.inf)
+    unused = torch.where(X_seen, inf, 0.0)  # clamped: the largest, smallest s
     return torch.where(used, s, unused).clamp(s[used].min(), s[used].max())
 
 

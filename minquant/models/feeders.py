@@ -89,7 +89,8 @@ def feeders(model: nn.Module) -> Iterator[tuple[dict[str, nn.Module], Feeder | N
     blocks, layers = decoder_blocks(model), linear_layers(model)
     names = {module: name for name, module in model.named_modules()}
     vocabulary = model.get_input_embeddings().weight.shape[0]
-    ids = torch.linspace(0, vocabulary - 1, _TOKENS).long()[None]  # (1, t)
+    as_always = {"dtype": torch.float32, "device": "cpu"}
+    ids = torch.linspace(0, vocabulary - 1, _TOKENS, **as_always).long()[None]  # (1, t)
     inputs = one_block.block_inputs(model, blocks, [ids])
     groups = calibrate.sharing(model, layers, [ids])
     hidden = None
@@ -148,9 +149,9 @@ def _guesses(
     width = weight_of(next(iter(group.values()))).shape[1]
     sharing = _query_heads_per_value(model)
     heads = getattr(model.config, "num_attention_heads", 1)
-    orders = [torch.arange(width)]
+    orders = [torch.arange(width, device="cpu")]
     if sharing > 1 and width % heads == 0:
-        values = torch.arange(width // sharing).view(heads // sharing, -1)
+        values = torch.arange(width // sharing, device="cpu").view(heads // sharing, -1)
         orders.append(values.repeat_interleave(sharing, 0).flatten())
     for module in block.modules():
         if module in group.values() or not (is_norm(module) or is_linear(module)):
@@ -179,9 +180,12 @@ def _feeds(
     """The experiment: multiply the feeder's outputs, divide the inputs of the group. Is
     the output of the block still the expected one?"""
     generator = torch.Generator().manual_seed(0)
-    pick = torch.randint(len(_EXPONENTS), (feeder.outputs,), generator=generator)
-    t = (2.0 ** torch.tensor(_EXPONENTS))[pick].to(feeder.module.weight)
-    untouched = torch.ones(feeder.outputs, dtype=torch.bool)
+    on_cpu = {"device": "cpu"}
+    pick = torch.randint(
+        len(_EXPONENTS), (feeder.outputs,), generator=generator, **on_cpu
+    )
+    t = (2.0 ** torch.tensor(_EXPONENTS, **on_cpu))[pick].to(feeder.module.weight)
+    untouched = torch.ones(feeder.outputs, dtype=torch.bool, **on_cpu)
     untouched[feeder.rows.cpu()] = False
     t[untouched] = 1.0
     t_in = t[feeder.rows]  # (in,)

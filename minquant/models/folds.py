@@ -137,7 +137,8 @@ def _gain_at_zero(norm: nn.Module) -> int:
     twin.weight.zero_()
     if getattr(twin, "bias", None) is not None:
         twin.bias.zero_()
-    ramp = torch.linspace(-1, 1, len(twin.weight)).to(twin.weight)
+    ramp = torch.linspace(-1, 1, len(twin.weight), dtype=torch.float32, device="cpu")
+    ramp = ramp.to(twin.weight)
     return int(bool(twin(ramp).any()))
 
 
@@ -257,7 +258,8 @@ def plant_outliers_(
             f"channels is {channels}; choose 1 to {len(alive)}, the channels that are "
             "not 0 in any layer"
         )
-    order = torch.randperm(len(alive), generator=torch.Generator().manual_seed(seed))
+    draw = {"generator": torch.Generator().manual_seed(seed), "device": "cpu"}
+    order = torch.randperm(len(alive), **draw)
     chosen = alive[order[:channels]].sort().values
     for (group, feeder), top in zip(after_norms, tops, strict=True):
         exponent = (size / top[chosen]).log2().ceil().clamp(min=0)

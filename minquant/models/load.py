@@ -255,15 +255,16 @@ def _floats(folder: Path, config: Any, dtype: DType) -> nn.Module:
     from transformers import AutoModelForCausalLM
 
     _check_weights(folder)
-    model, seen = AutoModelForCausalLM.from_pretrained(
-        folder,
-        config=config,
-        dtype=dtype,
-        use_safetensors=True,
-        trust_remote_code=False,
-        ignore_mismatched_sizes=True,  # they are in `seen`, and refused below
-        output_loading_info=True,
-    )
+    with torch.device("cpu"):  # whatever torch's default is
+        model, seen = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,  # they are in `seen`, and refused below
+            output_loading_info=True,
+        )
     wrong = [f"{name} is missing" for name in sorted(seen["missing_keys"])]
     wrong += [
         f"{name} is {tuple(there)}, but the config asks for {tuple(needed)}"

@@ -138,7 +138,7 @@ class Method:
         return checked
 
 
-def _naming(name: str, function: Callable, *args: Any, **inputs: Tensor) -> Any:
+def _naming(name: str, function: Callable, *args: Any, **inputs: Any) -> Any:
     """function(...). If it refuses a matrix, the error begins with the layer's name."""
     try:
         return function(*args, **inputs)

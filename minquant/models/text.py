@@ -152,7 +152,7 @@ def encode(
                 f"documents[{index}] has {len(ids)} token(s), too few to predict one "
                 "from another; leave it out"
             )
-        rows.append(torch.tensor(ids))
+        rows.append(torch.tensor(ids, device="cpu"))
     return rows
 
 
@@ -327,7 +327,7 @@ def generate(
     `encode_prompt` and `continue_greedily` do. Lesson 00 watches it fall apart.
     """
     check_evaluates(model)
-    ids = torch.tensor([encode_prompt(tokenizer, prompt)])  # (1, time)
+    ids = torch.tensor([encode_prompt(tokenizer, prompt)], device="cpu")  # (1, time)
     new_ids = continue_greedily(model, ids, max_new_tokens)[0].tolist()
     if tokenizer.eos_token_id in new_ids:
         new_ids = new_ids[: new_ids.index(tokenizer.eos_token_id)]

@@ -56,9 +56,10 @@ def dynamic_map() -> Float[Tensor, "256"]:
     tensor([-9.9297e-01, -9.7891e-01, -5.5000e-07,  0.0000e+00,  5.5000e-07,
              9.9297e-01,  1.0000e+00])
     """
-    values = [torch.tensor([0.0, 1.0])]
+    here = {"dtype": torch.float32, "device": "cpu"}  # whatever torch's defaults are
+    values = [torch.tensor([0.0, 1.0], **here)]
     for i in range(7):
-        ends = torch.linspace(0.1, 1, 2**i + 1)
+        ends = torch.linspace(0.1, 1, 2**i + 1, **here)
         middles = (ends[:-1] + ends[1:]) / 2 * 10.0 ** (i - 6)
         values += [middles, -middles]
     return torch.cat(values).sort().values

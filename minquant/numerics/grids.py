@@ -192,7 +192,7 @@ TERNARY = IntegerGrid("ternary", 2, -1, 1, 1, fit="absmean")
 @lru_cache(maxsize=64)
 def _nodes(grid: Codebook, dtype: torch.dtype, device: torch.device) -> list[Tensor]:
     """The levels, and the midpoints between them, where codes change."""
-    levels = torch.tensor(grid.levels, dtype=torch.float64)
+    levels = torch.tensor(grid.levels, dtype=torch.float64, device="cpu")
     middle = (levels[1:] + levels[:-1]) / 2
     return [levels.to(device, dtype), middle.to(device, dtype)]
 

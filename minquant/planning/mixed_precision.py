@@ -37,7 +37,6 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from tqdm.auto import tqdm
@@ -125,7 +124,7 @@ def _store_in(predictions: list[Tensor]) -> windows.Measure:
     def store(logits: Float[Tensor, "n vocab"], ids: Int[Tensor, " n"]) -> Tensor:
         """Zeros (1, n)."""
         predictions.append(logits.float().log_softmax(-1))
-        return torch.zeros(1, len(ids))
+        return logits.new_zeros(1, len(ids))
 
     return store
 
