@@ -21,12 +21,22 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 Row = dict[str, object]
 Rows = dict[str, Row]
+
+
+def stamps() -> ModuleType:
+    """notebooks/build.py, which finds the code behind a script."""
+    if str(ROOT / "notebooks") not in sys.path:
+        sys.path.append(str(ROOT / "notebooks"))
+    import build
+
+    return build
 
 
 @dataclass(frozen=True)
@@ -49,10 +59,7 @@ class Table:
 
     def stamp(self) -> dict[str, str]:
         """Hashes of the model and of the code."""
-        if str(ROOT / "notebooks") not in sys.path:
-            sys.path.append(str(ROOT / "notebooks"))
-        import build
-
+        build = stamps()
         source = self.script.read_text(encoding="utf-8")
         code = [build.code_of(source), *build.code_behind(source)]
         return {

@@ -41,6 +41,7 @@ NAMES = {  # the module, and the names of it that stand here
     "layers.lora": "LoraLinear",
     "measure.evaluate": "perplexity compare kl_and_flips accuracy compare_accuracy "
     "layer_error",
+    "measure.exam": "exam compare_exams",
     "measure.intervals": "bootstrap wilson",
     "serving.export": "export check_export",
     "serving.compress": "compress",

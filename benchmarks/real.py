@@ -1,0 +1,746 @@
+"""What does a real model lose? SmolLM2-135M by every width, method and format.
+
+    python benchmarks/real.py                  # the rows that real.json does not have
+    python benchmarks/real.py --rows '^4 '     # of these, those whose key fits
+    python benchmarks/real.py --quick          # three rows, in five minutes
+    python benchmarks/real.py --list           # all keys, and which are missing
+    python benchmarks/real.py --summary        # what the table says, with intervals
+    python benchmarks/real.py --text my.txt    # another second text; a table of its own
+
+A row is a version of SmolLM2-135M-Instruct, measured on two texts and by the exam of
+`minquant/measure/exam.py`:
+
+    own       test documents that the model wrote itself (data/smollm2/sampled.txt)
+    topics    test documents of Python's own help (`pydoc_data.topics`), which differs
+              from one version of Python to the next: the row says which
+    exam      right or wrong, and the log-probability of the right answer
+
+On each text a row has the loss and KL from the float model in nats per token, the KL
+that one token in a thousand exceeds, and how often the first choice flips.
+
+Each row is saved when it is done, whole or not at all, so the script can be stopped and
+goes on later. A row is thrown away when the model's file, the texts, or the code behind
+it changes: code that only one family of rows needs, such as GPTQ, counts for that
+family. A row takes up to four minutes on two cores.
+
+The same for all: zero-point rulers with fp16 scales, in whole rows or in groups of 64;
+and the same calibration text. GPTQ is act-order with 10 % damping. "clip" is the search
+for the least squared error of the weights ("mse"), the same for RTN, GPTQ and AWQ;
+"output clip" is AWQ's own search, and RTN with the same. AWQ's scales are folded.
+SmolLM2's file holds weights that were rounded to Q4_1 before: the row "Q4_1" should
+lose nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import hashlib
+import os
+import platform
+import pydoc_data.topics
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import stamped
+
+from minquant import almanac
+from minquant.files.gguf_blocks import TYPES, dequantize_blocks, quantize_blocks
+from minquant.measure.evaluate import Divergence, Perplexity, compare
+from minquant.measure.exam import Exam, compare_exams, exam
+from minquant.measure.exam_items import questions
+from minquant.measure.intervals import DRAWS, Difference, bootstrap
+from minquant.methods import awq, catalog
+from minquant.methods.gptq import quantize_gptq
+from minquant.methods.rtn import quantize_rtn
+from minquant.methods.smoothquant import quantize_smooth_shared
+from minquant.models import load as load_model
+from minquant.models.folds import fold_
+from minquant.models.kv_cache import Rounding, cache_size, rounding
+from minquant.models.linear_layers import linear_layers, size, weight_of
+from minquant.models.packed_model import int8_
+from minquant.models.quantize import quantize
+from minquant.models.text import calibration_batches, documents_from, encode
+from minquant.models.w8a8 import w8a8
+from minquant.numerics.grids import symmetric_full, zero_point
+from minquant.numerics.groups import PER_CHANNEL, per_group
+from minquant.numerics.scales import store_input_scales
+from minquant.numerics.tensor import QuantizedTensor
+
+SAMPLED = stamped.ROOT / "data/smollm2/sampled.txt"
+CACHE = stamped.ROOT / "build/real"  # ignored by git: can be deleted
+WORDS = 150  # of a document, at least
+CALIBRATION = 40  # documents
+BATCH = 2048  # tokens that are read together
+TAIL = 0.999  # this share of tokens has a smaller KL
+WIDTHS = (8, 6, 5, 4, 3, 2)
+GROUPS = {"row": PER_CHANNEL, "64": per_group(64)}
+METHODS = ("rtn", "rtn clip", "gptq", "gptq clip", "awq clip")
+OUTPUT_CLIP = (4, 3)  # widths at which AWQ's own search is compared
+SYMMETRIC = (8, 5, 4, 3)  # widths in symmetric groups of 32
+BLOCKS = ("Q8_0", "Q5_0", "Q4_1", "Q4_0")
+BUDGETS = (4.5, 4.25)  # bits per weight, for formats
+THRESHOLDS = (2, 6, 10, 20)
+ALPHAS = (0.5, 0.8)  # SmoothQuant's
+CACHE_BITS = (8, 4, 3, 2)
+QUICK = ("float", "4 rtn, 64", "Q4_0")
+Version = tuple[nn.Module, float, float | None]  # true bits, error of the weights
+
+
+# --- the rows ---
+
+
+def awq_clipped(
+    Ws: list[Tensor], X: Tensor, grid: Any, granularity: Any
+) -> list[QuantizedTensor]:
+    """AWQ's input scales, and then RTN with its clip search, as "rtn clip" has it."""
+    options = {"grid": grid, "granularity": granularity}
+    errors = awq.ratio_errors(Ws, X, early_stop=True, **options)
+    _, best = min(zip(errors, awq.RATIOS, strict=True))
+    s = awq.input_scales(X.abs().mean(0), best)
+    s = store_input_scales(s, torch.float16, grid)
+    clipped = [quantize_rtn(W * s.to(W), clip="mse", **options) for W in Ws]
+    return [replace(quantized, input_scales=s) for quantized in clipped]
+
+
+def method_of(name: str, options: dict[str, Any]) -> Callable:
+    """A method by its name in the keys, for `models.quantize`."""
+    return {
+        "rtn": partial(quantize_rtn, **options),
+        "rtn clip": partial(quantize_rtn, clip="mse", **options),
+        "rtn output clip": partial(awq.quantize_awq_shared, ratios=(0.0,), **options),
+        "gptq": partial(quantize_gptq, act_order=True, damping=0.1, **options),
+        "gptq clip": partial(
+            quantize_gptq, act_order=True, damping=0.1, clip="mse", **options
+        ),
+        "awq clip": partial(awq_clipped, **options),
+        "awq output clip": partial(awq.quantize_awq_shared, **options),
+    }[name]
+
+
+def weights_by(method: str, options: dict[str, Any]) -> Callable[[], Version]:
+    """A version with rounded weights, whose input scales, if any, are folded."""
+
+    def make() -> Version:
+        s = subject()
+        function = method_of(method, options)
+        calibration = None if method in ("rtn", "rtn clip") else s.calibration
+        twin, report = quantize(
+            s.model, function, calibration=calibration, progress=False
+        )
+        error = weight_error(
+            {name: q.dequantize(torch.float32) for name, q in report.items()}
+        )
+        if any(q.input_scales is not None for q in report.values()):
+            report = fold_(twin, report).report
+        return twin, size(twin, report).bits_per_weight, error
+
+    return make
+
+
+def in_blocks(name: str) -> Callable[[], Version]:
+    """A version whose matrices are what blocks of llama.cpp stand for."""
+
+    def make() -> Version:
+        twin = copy.deepcopy(subject().model)
+        for layer in linear_layers(twin).values():
+            W = weight_of(layer)
+            W.copy_(dequantize_blocks(quantize_blocks(W, name), name))
+        now = {n: weight_of(layer) for n, layer in linear_layers(twin).items()}
+        return twin, TYPES[name].bits_per_weight, weight_error(now)
+
+    return make
+
+
+def in_format(form: catalog.Format) -> Callable[[], Version]:
+    """A version in a format of the catalog, rounded to nearest."""
+
+    def make() -> Version:
+        twin, report = quantize(
+            subject().model, lambda W: form.quantize(W), progress=False
+        )
+        now = {name: q.dequantize(torch.float32) for name, q in report.items()}
+        return twin, size(twin, report).bits_per_weight, weight_error(now)
+
+    return make
+
+
+def weight_error(now: dict[str, Tensor]) -> float:
+    """Σ (W_hat − W)² / Σ W² over all matrices."""
+    error = power = 0.0
+    for name, layer in linear_layers(subject().model).items():
+        W = weight_of(layer)
+        error += (now[name] - W).double().square().sum().item()
+        power += W.double().square().sum().item()
+    return error / power
+
+
+@contextmanager
+def in_int8(kind: str, threshold: float) -> Iterator[Version]:
+    """A version that multiplies in 8-bit integers: "absmax", or Int8Linear."""
+    s = subject()
+    if kind == "absmax":
+        with w8a8(s.model, "absmax"):
+            yield s.model, 8.0, None
+    else:
+        yield int8_(copy.deepcopy(s.model), threshold=threshold), 8.0, None
+
+
+@contextmanager
+def smoothed(alpha: float) -> Iterator[Version]:
+    """SmoothQuant, with a scale for each token."""
+    s = subject()
+    method = partial(quantize_smooth_shared, alpha=alpha)
+    twin, report = quantize(s.model, method, calibration=s.calibration, progress=False)
+    with w8a8(twin, "smooth", report=report):
+        yield twin, size(twin, report).bits_per_weight, None
+
+
+@contextmanager
+def cached(bits: int) -> Iterator[Version]:
+    """A cache of few bits. Its true bits are those of a number at 800 tokens."""
+    model, scheme = subject().model, Rounding(bits, bits)
+    with rounding(model, scheme):
+        out = model(torch.ones(1, 800, dtype=torch.long), use_cache=True)
+        yield model, cache_size(out.past_key_values, scheme).bits_per_number, None
+
+
+class Kind(NamedTuple):
+    """How a row is made, and the modules that only its family needs."""
+
+    make: Callable[[], Any]
+    family: str = "rtn"
+
+
+# Modules that only one family of rows rests on. All others count for every row.
+ONLY = {
+    "rtn": (),
+    "gptq": ("methods.gptq",),
+    "awq": ("methods.awq", "models.folds", "models.feeders"),
+    "int8": ("methods.llm_int8", "methods.smoothquant", "models.w8a8"),
+    "cache": ("models.kv_cache",),
+}
+
+
+@cache
+def kinds() -> dict[str, Kind]:
+    """Every row by its key, in order."""
+    found = {"float": Kind(lambda: (subject().model, 16.0, 0.0))}
+
+    def add(key: str, method: str, options: dict[str, Any]) -> None:
+        family = "gptq" if "gptq" in method else "rtn"
+        if "awq" in method or "output" in method:
+            family = "awq"
+        found[key] = Kind(weights_by(method, options), family)
+
+    for bits in WIDTHS:
+        extra = ("rtn output clip", "awq output clip") if bits in OUTPUT_CLIP else ()
+        for name, granularity in GROUPS.items():
+            options = {"grid": zero_point(bits), "granularity": granularity}
+            for method in (*METHODS, *extra):
+                add(f"{bits} {method}, {name}", method, options)
+        if bits in SYMMETRIC:
+            options = {"grid": symmetric_full(bits), "granularity": per_group(32)}
+            for method in ("rtn", "gptq"):
+                add(f"{bits} {method}, 32 symmetric", method, options)
+    for name in BLOCKS:
+        found[name] = Kind(in_blocks(name))
+    for budget in BUDGETS:
+        for name, form in catalog.BY_NAME.items():
+            try:
+                fitted = form.fit(budget, width=192)  # divides 576 and 1536
+            except ValueError:  # dearer, whatever its groups
+                continue
+            bits = "" if form.fixed else f" at {budget}"
+            found[f"format {name}{bits}"] = Kind(in_format(fitted))
+    found["w8a8 absmax"] = Kind(partial(in_int8, "absmax", 6.0), "int8")
+    found["w8a8 vector-wise"] = Kind(partial(in_int8, "split", torch.inf), "int8")
+    for threshold in THRESHOLDS:
+        make = partial(in_int8, "split", float(threshold))
+        found[f"w8a8 LLM.int8() at {threshold}"] = Kind(make, "int8")
+    for alpha in ALPHAS:
+        found[f"w8a8 SmoothQuant {alpha}"] = Kind(partial(smoothed, alpha), "int8")
+    for bits in CACHE_BITS:
+        found[f"cache in {bits} bits"] = Kind(partial(cached, bits), "cache")
+    return found
+
+
+def keys() -> list[str]:
+    """The keys of all rows, in order."""
+    return list(kinds())
+
+
+# --- what they are measured on ---
+
+
+class Subject:
+    """The model, its texts, and the float model's last hidden states on them."""
+
+    def __init__(self, text: Path | None) -> None:
+        self.model, self.tokenizer = load_model.load("smollm2")
+        own = documents_from(SAMPLED, split="test", words=WORDS)
+        self.texts = {"own": own, "topics": topics_of(text)}
+        self.documents = {k: encode(self.tokenizer, v) for k, v in self.texts.items()}
+        self.calibration = calibration_batches(
+            self.tokenizer,
+            documents_from(SAMPLED, split="calibration", words=WORDS)[:CALIBRATION],
+        )
+
+    @property
+    def head(self) -> nn.Module:
+        """The output layer, which is the same in every row."""
+        return self.model.get_output_embeddings()
+
+    def hidden(self, text: str) -> list[Tensor]:
+        """What the float model gives to its output layer, document by document. Kept in
+        a file, so that KL needs no second run: 60 MB."""
+        marks = [model_mark(), digest("\n\n".join(self.texts[text]))]
+        path = CACHE / f"float_{'_'.join(marks)}.pt"
+        if not path.is_file():
+            seen: list[Tensor] = []
+            hook = self.head.register_forward_pre_hook(
+                lambda _, given: seen.append(given[0])
+            )
+            found = {}
+            for rows, _ in read(self.model, self.documents[text]):
+                states = seen.pop()
+                for place, row in enumerate(rows):
+                    t = len(self.documents[text][row])
+                    found[row] = states[place, : t - 1].clone()
+            hook.remove()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = path.with_suffix(".part")
+            torch.save([found[i] for i in range(len(found))], part)
+            part.replace(path)
+        return torch.load(path)
+
+
+_TEXT: Path | None = None  # of the learner's own, by --text
+
+
+@cache
+def subject() -> Subject:
+    """The subject, loaded once."""
+    return Subject(_TEXT)
+
+
+def topics_of(text: Path | None) -> list[str]:
+    """The test documents of Python's help, or of a text file."""
+    if text is None:
+        topics = pydoc_data.topics.topics
+        text = CACHE / f"topics_{platform.python_version()}.txt"
+        text.parent.mkdir(parents=True, exist_ok=True)
+        text.write_text("\n\n".join(topics[k] for k in sorted(topics)), "utf-8")
+    return documents_from(text, split="test", words=WORDS)
+
+
+def digest(text: str | bytes) -> str:
+    """A hash of a text or a file."""
+    data = text.encode() if isinstance(text, str) else text
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+@cache
+def model_mark() -> str:
+    """A hash of SmolLM2's file."""
+    return digest(load_model._smollm2().read_bytes())
+
+
+@torch.no_grad()
+def read(model: nn.Module, documents: list[Tensor]) -> Iterator[tuple]:
+    """The indices of some documents of similar length, and their logits (documents,
+    time, vocabulary). Padding stands on the right, where it is not seen."""
+    order = sorted(range(len(documents)), key=lambda i: -len(documents[i]))
+    while order:
+        n = max(1, BATCH // len(documents[order[0]]))
+        rows, order = order[:n], order[n:]
+        ids = nn.utils.rnn.pad_sequence([documents[i] for i in rows], batch_first=True)
+        yield rows, model(input_ids=ids, use_cache=False).logits
+
+
+@torch.no_grad()
+def measured(model: nn.Module, text: str) -> dict[str, list[Tensor]]:
+    """Nats, KL and flips of each token of each document."""
+    s = subject()
+    documents, hidden = s.documents[text], s.hidden(text)
+    found = {what: [torch.empty(0)] * len(documents) for what in ("nats", "kl", "flip")}
+    for rows, logits in read(model, documents):
+        for place, i in enumerate(rows):
+            ids = documents[i][1:, None]  # (t - 1, 1)
+            q = logits[place, : len(ids)].float().log_softmax(-1)
+            p = s.head(hidden[i]).float().log_softmax(-1)
+            found["nats"][i] = -q.gather(1, ids)[:, 0]
+            found["kl"][i] = (p.exp() * (p - q)).sum(-1)
+            found["flip"][i] = (p.argmax(-1) != q.argmax(-1)).float()
+    return found
+
+
+def tail_of(kl: list[Tensor]) -> tuple[float, float, float]:
+    """The KL that one token in a thousand exceeds, and its interval over documents."""
+    values, order = torch.cat(kl).sort()
+    owners = torch.arange(len(kl)).repeat_interleave(torch.tensor([len(x) for x in kl]))
+
+    def quantile(times: Tensor) -> float:
+        """If each document stands there so many times."""
+        below = times[owners[order]].cumsum(0)
+        return values[(below < TAIL * below[-1]).sum()].item()
+
+    generator = torch.Generator().manual_seed(0)
+    draws = torch.randint(len(kl), (400, len(kl)), generator=generator)
+    found = [quantile(draw.bincount(minlength=len(kl))) for draw in draws]
+    low, high = torch.tensor(found).quantile(torch.tensor([0.025, 0.975])).tolist()
+    return quantile(torch.ones(len(kl), dtype=torch.long)), low, high
+
+
+def row(key: str) -> dict:
+    """Quantizes as the key says, and measures: one row of real.json.
+
+    Raises ValueError if the key is not one of `keys`.
+    """
+    if key not in kinds():
+        raise ValueError(f"key is {key!r}; choose one of {', '.join(keys())}")
+    start = time.perf_counter()
+    made = kinds()[key].make()
+    context = nullcontext(made) if isinstance(made, tuple) else made
+    with context as (model, bits, error):
+        seconds_quantizing = time.perf_counter() - start
+        result: dict[str, Any] = {
+            "key": key,
+            "code": code_of_row(key),
+            "bits_per_weight": round(bits, 4),
+            "weight_error": error,
+        }
+        for text in subject().texts:
+            found = measured(model, text)
+            sums = {what: [x.sum().item() for x in found[what]] for what in found}
+            tokens = sum(len(x) for x in found["kl"])
+            result[text] = {
+                "nats": sum(sums["nats"]) / tokens,
+                "kl": sum(sums["kl"]) / tokens,
+                "tail": tail_of(found["kl"]),
+                "flips": sum(sums["flip"]) / tokens,
+                "documents": {k: [round(x, 4) for x in v] for k, v in sums.items()},
+            }
+        result["seconds_reading"] = round(time.perf_counter() - start, 1)
+        answers = exam(model, subject().tokenizer, progress=False)
+    result["exam"] = {k: score.mean for k, score in answers.groups().items()}
+    result["exam_right"] = "".join(str(int(r)) for r in answers.right)
+    result["exam_logp"] = [round(x, 2) for x in answers.logp.tolist()]
+    result["python"] = platform.python_version()
+    result["seconds_quantizing"] = round(seconds_quantizing, 1)
+    result["seconds"] = round(time.perf_counter() - start, 1)
+    return result
+
+
+# --- the table ---
+
+_MARK = "# --- what the table says ---"  # code from here on makes no row stale
+
+
+@cache
+def code_of_row(key: str) -> str:
+    """A hash of the code behind a row: this script up to its last part, and modules."""
+    build = stamped.stamps()
+    source = Path(__file__).read_text(encoding="utf-8").partition(f"\n{_MARK}")[0]
+    others = {m for family in ONLY.values() for m in family}
+    modules = set(build.modules_behind(source)) - others
+    modules |= set(ONLY[kinds()[key].family])
+    code = [build.code_of(source), *build.code_in(sorted(modules))]
+    return build.digest(text.encode() for text in code)
+
+
+@dataclass(frozen=True)
+class Table(stamped.Table):
+    """The table, whose stamp is of the model's file and the texts; each row has the
+    hash of the code behind it."""
+
+    @property
+    def path(self) -> Path:
+        """real.json; with a text of one's own, a file that git ignores."""
+        if _TEXT is None:
+            return self.script.with_suffix(".json")
+        return CACHE / f"rows_{digest(_TEXT.read_bytes())}.json"
+
+    def stamp(self) -> dict[str, str]:
+        """Hashes of the model's file and of the two texts."""
+        return {
+            "model": model_mark(),
+            "text": digest(SAMPLED.read_bytes()),
+            "topics": digest("\n\n".join(topics_of(_TEXT))),
+        }
+
+    def load(self) -> stamped.Rows:
+        """The rows whose code is that of today.
+
+        Raises ValueError if the table was made with another second text: its rows
+        cannot stand beside new ones.
+        """
+        kept, now = self._kept(), self.stamp()
+        if kept["rows"] and kept["stamp"]["topics"] != now["topics"]:
+            made = kept["rows"][0]["python"]
+            raise ValueError(
+                f"{self.path} was made with the help of Python {made}, and this is "
+                f"{platform.python_version()}; take that Python, give --text, or "
+                "delete the table to make all rows anew"
+            )
+        known = {r["key"]: r for r in kept["rows"] if r["key"] in kinds()}
+        same = kept["stamp"] == now
+        return {k: r for k, r in known.items() if same and r["code"] == code_of_row(k)}
+
+    def is_fresh(self) -> bool:
+        """Whether no row is of another model, text or code. The second text may be that
+        of another Python."""
+        kept, now = self._kept(), self.stamp()
+        codes = all(r["code"] == code_of_row(r["key"]) for r in kept["rows"])
+        return codes and all(
+            kept["stamp"][what] == now[what] for what in ("model", "text")
+        )
+
+
+def line(result: dict) -> str:
+    """A row in words."""
+    own, topics = result["own"], result["topics"]
+    exam_shares = "  ".join(f"{k} {v:4.0%}" for k, v in result["exam"].items())
+    return (
+        f"{result['key']:24}{result['bits_per_weight']:6.2f} bits  own "
+        f"{own['nats']:.3f}  KL {own['kl']:.4f}  tail {own['tail'][0]:6.2f}  flips "
+        f"{own['flips']:5.1%}  topics {topics['nats']:.3f}  {exam_shares}  "
+        f"{result['seconds_quantizing']:.0f} of {result['seconds']:.0f} s"
+    )
+
+
+TABLE = Table(Path(__file__), keys, row, line)
+
+
+# --- what the table says ---
+
+
+def exam_of(result: dict) -> Exam:
+    """A row's exam, for `compare_exams`."""
+    right = torch.tensor([mark == "1" for mark in result["exam_right"]])
+    return Exam(questions(), right, torch.tensor(result["exam_logp"]))
+
+
+@cache
+def _read(text: str) -> tuple[tuple[int, ...], Tensor]:
+    """Fingerprints and counted tokens of the documents of a text."""
+    s = subject()
+    prints = tuple(almanac.fingerprint(t) for t in s.texts[text])
+    return prints, torch.tensor([len(ids) - 1 for ids in s.documents[text]])
+
+
+def perplexity_of(result: dict, text: str = "own") -> Perplexity:
+    """A row's loss, for `evaluate.compare`."""
+    prints, tokens = _read(text)
+    nats = torch.tensor(result[text]["documents"]["nats"]).double()
+    longest = int(tokens.max()) + 2
+    return Perplexity(prints, nats, tokens, longest, longest)
+
+
+def divergence_of(result: dict, text: str = "own") -> Divergence:
+    """A row's KL and flips, with their `interval`."""
+    sums = (result[text]["documents"][what] for what in ("kl", "flip"))
+    return Divergence(*(torch.tensor(x).double() for x in sums), _read(text)[1])
+
+
+def won_back(base: Tensor, lost: Tensor, kept: Tensor) -> tuple[float, float, float]:
+    """Which share of a loss a better method wins back, and its interval.
+
+    One number per document or fact: of the float model, of the worse and of the better
+    version. 1 is all of it; below 0 the better version is worse.
+    """
+    share = ((lost - kept).sum() / (lost - base).sum()).item()
+    return share, *bootstrap(lost - kept, lost - base)
+
+
+def facts_of(result: dict, group: str) -> Tensor:
+    """The mean −log p of the right answers of each fact of a group."""
+    sums: dict[str, list[float]] = {}
+    for question, logp in zip(questions(), result["exam_logp"], strict=True):
+        if question.group == group:
+            sums.setdefault(question.fact, []).append(-logp)
+    return torch.tensor([sum(x) / len(x) for x in sums.values()]).double()
+
+
+PAIRS = (
+    *((f"{{b}} {m}, {{g}}", "{b} rtn, {g}") for m in ("gptq", "rtn clip")),
+    *((f"{{b}} {m}, {{g}}", "{b} rtn clip, {g}") for m in ("gptq clip", "awq clip")),
+    ("{b} awq output clip, {g}", "{b} rtn output clip, {g}"),
+)
+
+
+def pairs() -> list[tuple[str, str]]:
+    """Rows at equal settings: a better method, and the one it is compared with."""
+    found = [
+        (better.format(b=b, g=g), base.format(b=b, g=g))
+        for b in WIDTHS
+        for g in GROUPS
+        for better, base in PAIRS
+    ]
+    found += [(f"{b} gptq, 32 symmetric", f"{b} rtn, 32 symmetric") for b in SYMMETRIC]
+    found += [(f"4 {m}, 32 symmetric", "Q4_0") for m in ("rtn", "gptq")]
+    found += [("5 gptq, 32 symmetric", "Q5_0"), ("Q4_0", "Q4_1")]
+    return [(a, b) for a, b in found if a in kinds() and b in kinds()]
+
+
+def say(share: tuple[float, float, float]) -> str:
+    """A share with its interval."""
+    return "{:4.0%} [{:.0%}, {:.0%}]".format(*share)
+
+
+def compare_rows(rows: stamped.Rows) -> None:
+    """Print pairs at equal settings: loss, and what is left of what was known."""
+    base = rows["float"]
+    print("\nLoss on own text, and how much of it the first wins back; the same for")
+    print("−log p of right answers; and right answers, the first minus the second\n")
+    for better, worse in pairs():
+        if better not in rows or worse not in rows:
+            continue
+        a, b = rows[worse], rows[better]
+        change = compare(perplexity_of(a), perplexity_of(b))
+        nats = [
+            torch.tensor(r["own"]["documents"]["nats"]).double() for r in (base, a, b)
+        ]
+        print(f"{better}  against  {worse}")
+        print(f"    loss {change}; won back {say(won_back(*nats))}")
+        points = compare_exams(exam_of(a), exam_of(b)).groups()
+        for group, difference in points.items():
+            share = won_back(*(facts_of(r, group) for r in (base, a, b)))
+            print(f"    {group:10}{difference}; log p won back {say(share)}")
+
+
+def kept_rows(rows: stamped.Rows) -> None:
+    """Print what each row still knows of what the float model knew."""
+    print("\nOf what the float model knew by one phrasing, right by another\n")
+    for key, result in rows.items():
+        print(key)
+        kept = compare_exams(exam_of(rows["float"]), exam_of(result)).kept()
+        for group, of_group in kept.items():
+            print(f"    {group:10}{of_group}")
+
+
+# --- does the tail tell? ---
+
+CHEAP = {  # numbers that need no exam
+    "mean KL": lambda r: r["own"]["kl"],
+    "KL, one in 1000": lambda r: r["own"]["tail"][0],
+    "flips": lambda r: r["own"]["flips"],
+    "loss, own text": lambda r: r["own"]["nats"],
+    "loss, topics": lambda r: r["topics"]["nats"],
+    "weight error": lambda r: r["weight_error"],
+}
+
+
+def ranks(x: Tensor) -> Tensor:
+    """The rank of each number, from 0; equal numbers share their mean rank."""
+    return (x[:, None] > x).sum(1) + ((x[:, None] == x).sum(1) - 1) / 2
+
+
+def rank_correlation(x: Tensor, y: Tensor) -> float:
+    """Spearman's: the correlation of the ranks."""
+    return torch.corrcoef(torch.stack([ranks(x), ranks(y)]))[0, 1].item()
+
+
+def correlations(cheap: dict[str, Tensor], lost: Tensor) -> dict[str, tuple]:
+    """The rank correlation of each cheap number with what was lost, its interval over
+    rows, and the `Difference` from that of the first number, in pairs."""
+    generator = torch.Generator().manual_seed(0)
+    draws = torch.randint(len(lost), (DRAWS // 4, len(lost)), generator=generator)
+    ends = torch.tensor([0.025, 0.975])
+    drawn = {
+        name: torch.tensor([rank_correlation(x[d], lost[d]) for d in draws])
+        for name, x in cheap.items()
+    }
+    first = next(iter(cheap))
+    found = {}
+    for name, x in cheap.items():
+        low, high = drawn[name].nanquantile(ends).tolist()
+        apart = drawn[name] - drawn[first]
+        value = rank_correlation(x, lost)
+        mean = value - rank_correlation(cheap[first], lost)
+        difference = Difference(mean, *apart.nanquantile(ends).tolist(), "of rank")
+        found[name] = (value, low, high), difference
+    return found
+
+
+def tail_tells(rows: stamped.Rows) -> dict[str, dict[str, tuple]]:
+    """For all rows of rounded weights, and for those in between (a loss of 0.02 to 1
+    nat): how well each cheap number ranks what the exam lost, in nats of the right
+    answers and in right answers, mean over groups."""
+    base = rows["float"]
+    weights = [r for r in rows.values() if r["weight_error"]]
+    added = {r["key"]: r["own"]["nats"] - base["own"]["nats"] for r in weights}
+    between = [r for r in weights if 0.02 <= added[r["key"]] <= 1]
+    found = {}
+    for name, chosen in (("all", weights), ("in between", between)):
+        if len(chosen) < 5:
+            continue
+        cheap = {k: torch.tensor([f(r) for r in chosen]) for k, f in CHEAP.items()}
+        groups = list(base["exam"])
+        nats = [
+            sum(facts_of(r, g).mean().item() for g in groups) / len(groups)
+            for r in chosen
+        ]
+        wrong = [-sum(r["exam"].values()) / len(groups) for r in chosen]
+        for what, lost in (("nats", nats), ("right answers", wrong)):
+            title = f"{name} {len(chosen)} rows, exam in {what}"
+            found[title] = correlations(cheap, torch.tensor(lost))
+    return found
+
+
+def summary(rows: stamped.Rows) -> None:
+    """Print what the table says."""
+    if "float" not in rows:
+        print("the row 'float' is missing: --rows '^float$'")
+        return
+    kept_rows(rows)
+    compare_rows(rows)
+    print("\nDoes the tail tell? Rank correlation with what the exam lost, [95 %], and")
+    print("the difference from that of the first line")
+    for title, found in tail_tells(rows).items():
+        print(f"\n{title}")
+        for name, ((value, low, high), difference) in found.items():
+            print(f"    {name:18}{value:5.2f} [{low:.2f}, {high:.2f}]  {difference}")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command line."""
+    global _TEXT
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", default="", help="a regular expression for keys")
+    parser.add_argument("--quick", action="store_true", help=", ".join(QUICK))
+    parser.add_argument("--list", action="store_true", help="keys, and what is missing")
+    parser.add_argument("--summary", action="store_true", help="what the table says")
+    parser.add_argument("--text", type=Path, help="a text file of yours, for topics")
+    given = parser.parse_args(arguments)
+    _TEXT = given.text
+    if given.list:
+        done = TABLE.load()
+        for key in keys():
+            print(key if key in done else f"{key:28} missing")
+        return
+    if given.summary:
+        summary(TABLE.load())
+        return
+    pattern = f"^({'|'.join(map(re.escape, QUICK))})$" if given.quick else given.rows
+    start = time.perf_counter()
+    rows = TABLE.fill(pattern)
+    minutes, load = (time.perf_counter() - start) / 60, os.getloadavg()[0]
+    print(
+        f"\n{minutes:.1f} minutes; load {load:.1f}; {len(keys()) - len(rows)} missing"
+    )
+
+
+if __name__ == "__main__":
+    main()
