@@ -43,17 +43,13 @@ from minquant.models.text import encode
 from minquant.numerics.grids import zero_point
 from minquant.numerics.groups import PER_CHANNEL, Granularity, per_group
 
+CUTS = {"row": PER_CHANNEL, **{f"{g}": per_group(g) for g in (64, 32, 16)}}
 TENTHS = ["most", *"23456789", "least"]  # of all people, by fame
 
 
 def nearest(bits: int, cut: Granularity = PER_CHANNEL) -> partial:
     """Round to nearest on zero-point rulers, as a method for `mq.quantize`."""
     return partial(quantize_rtn, grid=zero_point(bits), granularity=cut)
-
-
-def group_or_row(g: int) -> Granularity:
-    """Groups of g weights; of 128 and more, whole rows."""
-    return PER_CHANNEL if g >= 128 else per_group(g)
 
 
 def sentences(text: str, count: int) -> str:
@@ -170,15 +166,18 @@ def by_fame(facts: Mapping[str, Accuracy]) -> Picture:
 def by_steps_and_distance(
     known: Mapping[str, Accuracy], chain: Accuracy, recall: Accuracy
 ) -> Table:
-    """Right answers to sums by their steps, and to recall by its distance."""
+    """Right answers to sums by their steps, and to recall by its distance, with 95 %
+    intervals (Wilson's)."""
     rows = []
     for kind, found, unit in (("chain", chain, "steps"), ("recall", recall, "tokens")):
         whole = known[kind].by_level()
         for level, share in found.by_level().items():
             if level in (1, 2, 4, 8, 16, 64, 384):
-                shares = [f"{whole[level].mean:.0%}", f"{share.mean:.0%}"]
-                rows.append([kind, f"{level} {unit}", *shares, str(share.n)])
-    return Table(["kind", "", "16 bits", "3 bits", "questions"], rows)
+                low, high = share.interval()
+                name = f"{level} {unit}" if level > 1 else "1 step"
+                shares = f"{whole[level].mean:.0%}", f"{share.mean:.0%}"
+                rows.append([kind, name, *shares, f"{low:.0%} to {high:.0%}"])
+    return Table(["kind", "", "16 bits", "3 bits", "95 % interval"], rows)
 
 
 def wrong_answers(
