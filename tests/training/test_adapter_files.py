@@ -38,8 +38,8 @@ def adapted(kind="Llama", *, method=nf4, alpha=3.0, **options):
     )
     for seed, adapter in enumerate(adapters.adapters(network).values()):
         draw = torch.Generator().manual_seed(seed)
-        learnt = 0.1 * torch.randn(adapter.B.shape, generator=draw)
-        adapter.B.data = learnt.to(adapter.B.dtype)
+        B = 0.1 * torch.randn(adapter.B.shape, generator=draw)
+        adapter.B.data = B.to(adapter.A.dtype)
     return network
 
 
