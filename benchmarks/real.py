@@ -341,7 +341,9 @@ def topics_of(text: Path | None) -> list[str]:
         topics = pydoc_data.topics.topics
         text = CACHE / f"topics_{platform.python_version()}.txt"
         text.parent.mkdir(parents=True, exist_ok=True)
-        text.write_text("\n\n".join(topics[k] for k in sorted(topics)), "utf-8")
+        text.write_text(
+            "\n\n".join(topics[k] for k in sorted(topics)), encoding="utf-8"
+        )
     return documents_from(text, split="test", words=WORDS)
 
 

@@ -146,7 +146,7 @@ class Exercise:
             try:
                 result = self._run(yours, arguments)
             except Exception as error:  # a learner's function may raise anything
-                nothing = isinstance(error, _ReturnedNothing)
+                nothing = isinstance(error, ReturnedNothing)
                 if has_no_body(yours) if nothing else is_stub(error):
                     return Verdict(self.name, attempted=False)
                 result = None
@@ -184,13 +184,13 @@ class Exercise:
     def _run(self, function: Callable, arguments: tuple) -> tuple[Tensor, ...]:
         """The outputs of a function as tensors.
 
-        Raises _ReturnedNothing if there is no result, and ValueError if the
+        Raises ReturnedNothing if there is no result, and ValueError if the
         function changes its arguments or gives a wrong number of outputs.
         """
         copies = copy.deepcopy(arguments)
         result = function(*copies)
         if result is None or result is ...:
-            raise _ReturnedNothing
+            raise ReturnedNothing
         if any(_changed(a, b) for a, b in zip(arguments, copies, strict=True)):
             raise ValueError("it changes its argument; work on a copy")
         if len(self.outputs) == 1 and isinstance(result, tuple):
@@ -224,7 +224,7 @@ def is_stub(error: Exception) -> bool:
     return isinstance(error, NotImplementedError) and not error.args
 
 
-class _ReturnedNothing(Exception):
+class ReturnedNothing(Exception):
     """A function returned None, or `...`."""
 
 

@@ -8,8 +8,6 @@ one step, so a reader sees the old file or the new one. A program that still has
 one mapped into its memory keeps the old bytes.
 """
 
-import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,12 +24,9 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path).expanduser()
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    os.close(handle)
-    place = Path(name)
+    place = path.with_name(f".{path.name}.unfinished")  # a kill leaves it, once
     try:
         yield place
-        place.chmod(0o644)  # temporary files are their maker's alone
         try:
             place.replace(path)
         except PermissionError as problem:

@@ -119,7 +119,7 @@ class LoraLinear(FormChecked):
         check_base(base)
         check_kind(rank, alpha, dropout, dtype)
         self.base = base.requires_grad_(False)
-        self.rank, self.alpha = rank, alpha
+        self.rank, self.alpha = rank, float(alpha)
         self.drop = nn.Dropout(dropout)
         generator = generator or torch.Generator().manual_seed(0)
         bound = 1 / math.sqrt(base.in_features)

@@ -151,8 +151,9 @@ def check_finite(model: nn.Module) -> None:
     """Raises ValueError with the name of the first parameter that holds NaN or an
     infinite number."""
     for name, parameter in model.named_parameters():
-        bad = 0 if parameter.is_meta else int((~parameter.isfinite()).sum())
-        if bad:
+        if parameter.is_meta or parameter.dtype.itemsize == 1:
+            continue  # these are refused later, as no weights to quantize
+        if bad := int((~parameter.isfinite()).sum()):
             raise ValueError(
                 f"model has {bad} of {parameter.numel()} numbers in {name} that are "
                 "NaN or infinite; load it again, in torch.float32 if it overflowed"

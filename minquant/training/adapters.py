@@ -93,7 +93,8 @@ def add_adapters_(
             if why := rounding.misfit(W.shape[1]):
                 fell_back[name] = why
         by_name = {n: quantized[id(m.weight)] for n, m in floats.items()}
-        pack_(model, by_name)
+        if by_name:  # layers that are packed already stay as they are
+            pack_(model, by_name)
         if fell_back:
             print(fell_back_in_words(fell_back))
     model.requires_grad_(False)

@@ -17,7 +17,7 @@ HEAVY = {"triton", "transformers", "huggingface_hub", "ipywidgets", "anywidget"}
 HEAVY |= {"IPython"}
 FILES = sorted((ROOT / "minquant").rglob("*.py"))
 OWNERS = ("minquant.kernels.triton_kernels", "minquant.course.live")
-LIVE = re.compile(r"\.(widget|live)_")  # names of modules that show controls
+LIVE = re.compile(r"\.(widget|live)_|\.pictures$")  # modules that show controls
 MODULES = [
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     for path in FILES

@@ -46,8 +46,14 @@ LAYERS = {
         weights(), bias, outlier_weights=torch.float16
     ),
 }
-every = pytest.mark.parametrize("layer", [make() for make in LAYERS.values()])
+every = pytest.mark.parametrize("layer", LAYERS, indirect=True)
 every_quant = pytest.mark.parametrize("kind", ["words", "stream", "nf4"])
+
+
+@pytest.fixture
+def layer(request):
+    """A layer of its own for each test: some move it to another device."""
+    return LAYERS[request.param]()
 
 
 class Largest(TorchDispatchMode):

@@ -10,7 +10,6 @@ from helpers import tiny
 from helpers.fixture import as_learners_have_it
 
 import minquant as mq
-from minquant.models import calibrate
 from minquant.models.text import calibration_batches
 
 RTN = partial(mq.quantize_rtn, grid=mq.symmetric_full(4))
@@ -289,18 +288,3 @@ def test_what_compare_cannot_compare_is_named():
     loss = mq.perplexity(*PAIR, TEXTS, **QUIET)
     refused(TypeError, "b is a float; give what perplexity re", mq.compare, loss, 3.0)
     refused(TypeError, "a is a LlamaForCausalLM; give what", mq.compare, PAIR[0], loss)
-
-
-def test_only_names_that_are_there_are_collected():
-    layers = mq.linear_layers(PAIR[0])
-    run = partial(PAIR[0], input_ids=IDS)
-    for names in ("q_proj", ["q_proj"], []):
-        refused(
-            ValueError,
-            "names is .*; give names of the",
-            calibrate.collect,
-            layers,
-            names,
-            run,
-            "X",
-        )

@@ -426,11 +426,3 @@ def test_no_purchase_of_a_case_is_a_tie():
         ):
             assert len(fit) == 1 or fit[-1][0] > 1.01 * fit[-2][0]
             columns = fit[-1][1]
-
-
-@pytest.mark.parametrize("name", ["ternary", "latent_step", "assign_bits"])
-def test_a_solution_shows_what_the_answer_calls(name):
-    below = {"ternary": "quantize_rtn", "latent_step": "straight_through"}
-    shown = str(checks.solution(name))
-    assert shown.startswith(f"# minquant/course/low_bits/exercises.py\ndef {name}(")
-    assert f"def {below.get(name, 'assign_greedy')}(" in shown
