@@ -63,7 +63,8 @@ from minquant.measure.exam_items import questions
 from minquant.measure.intervals import DRAWS, Difference, bootstrap
 from minquant.methods import awq, catalog
 from minquant.methods.gptq import quantize_gptq
-from minquant.methods.rtn import quantize_rtn
+from minquant.methods.llm_int8 import INT8
+from minquant.methods.rtn import fake_quantize, quantize_rtn
 from minquant.methods.smoothquant import quantize_smooth_shared
 from minquant.models import load as load_model
 from minquant.models.folds import fold_
@@ -72,15 +73,15 @@ from minquant.models.linear_layers import linear_layers, size, weight_of
 from minquant.models.packed_model import int8_
 from minquant.models.quantize import quantize
 from minquant.models.text import calibration_batches, documents_from, encode
-from minquant.models.w8a8 import w8a8
 from minquant.numerics.grids import symmetric_full, zero_point
-from minquant.numerics.groups import PER_CHANNEL, per_group
+from minquant.numerics.groups import PER_CHANNEL, PER_TENSOR, Granularity, per_group
 from minquant.numerics.scales import store_input_scales
 from minquant.numerics.tensor import QuantizedTensor
 
 SAMPLED = stamped.ROOT / "data/smollm2/sampled.txt"
-CACHE = stamped.ROOT / "build/real"  # ignored by git: can be deleted
+CACHE = stamped.ROOT / "benchmarks/.cache"  # ignored by git: can be deleted
 WORDS = 150  # of a document, at least
+OWN = 48  # test documents that the model wrote: 10 thousand tokens
 CALIBRATION = 40  # documents
 BATCH = 2048  # tokens that are read together
 TAIL = 0.999  # this share of tokens has a smaller KL
@@ -187,14 +188,45 @@ def weight_error(now: dict[str, Tensor]) -> float:
 
 
 @contextmanager
-def in_int8(kind: str, threshold: float) -> Iterator[Version]:
-    """A version that multiplies in 8-bit integers: "absmax", or Int8Linear."""
-    s = subject()
-    if kind == "absmax":
-        with w8a8(s.model, "absmax"):
-            yield s.model, 8.0, None
-    else:
-        yield int8_(copy.deepcopy(s.model), threshold=threshold), 8.0, None
+def rounding_inputs(
+    model: nn.Module, granularity: Granularity, scales: dict[str, Tensor]
+) -> Iterator[None]:
+    """While this lasts, what flows into each linear layer is divided by its scales, if
+    any, and rounded to 8 bits. With rounded weights it computes what `w8a8` does, which
+    would round them in every call anew."""
+
+    def hook(name: str, _: nn.Module, given: tuple) -> Tensor:
+        """Torch calls this before a layer's forward."""
+        X = given[0].flatten(0, -2)  # (batch, time, in) -> (n, in)
+        X = X / scales[name].to(X) if name in scales else X
+        options = {"granularity": granularity, "scale_dtype": torch.float32}
+        return fake_quantize(X, INT8, **options).unflatten(0, given[0].shape[:-1])
+
+    layers = linear_layers(model).items()
+    hooks = [
+        layer.register_forward_pre_hook(partial(hook, name)) for name, layer in layers
+    ]
+    try:
+        yield
+    finally:
+        for handle in hooks:
+            handle.remove()
+
+
+@contextmanager
+def in_int8(kind: str, threshold: float = torch.inf) -> Iterator[Version]:
+    """A version that multiplies in 8-bit integers: "absmax", with a scale for all of X
+    and one for all of W; or "split", with a scale per token and per row of W, and the
+    columns of X that reach the threshold in floats."""
+    twin = copy.deepcopy(subject().model)
+    if kind == "split":
+        yield int8_(twin, threshold=threshold), 8.0, None
+        return
+    for layer in linear_layers(twin).values():
+        W = weight_of(layer)
+        W.copy_(fake_quantize(W, INT8, PER_TENSOR, scale_dtype=torch.float32))
+    with rounding_inputs(twin, PER_TENSOR, {}):
+        yield twin, 8.0, None
 
 
 @contextmanager
@@ -203,7 +235,11 @@ def smoothed(alpha: float) -> Iterator[Version]:
     s = subject()
     method = partial(quantize_smooth_shared, alpha=alpha)
     twin, report = quantize(s.model, method, calibration=s.calibration, progress=False)
-    with w8a8(twin, "smooth", report=report):
+    scales = {name: q.input_scales for name, q in report.items()}
+    for name, layer in linear_layers(twin).items():
+        W_s = replace(report[name], input_scales=None)
+        weight_of(layer).copy_(W_s.dequantize(torch.float32))
+    with rounding_inputs(twin, PER_CHANNEL, scales):
         yield twin, size(twin, report).bits_per_weight, None
 
 
@@ -223,12 +259,15 @@ class Kind(NamedTuple):
     family: str = "rtn"
 
 
-# Modules that only one family of rows rests on. All others count for every row.
+# Beginnings of modules that one family of rows alone rests on. All others count for
+# every row.
 ONLY = {
-    "rtn": (),
     "gptq": ("methods.gptq",),
     "awq": ("methods.awq", "models.folds", "models.feeders"),
-    "int8": ("methods.llm_int8", "methods.smoothquant", "models.w8a8"),
+    "int8": (
+        *("methods.llm_int8", "methods.smoothquant", "models.packed_model"),
+        *("layers", "kernels"),
+    ),
     "cache": ("models.kv_cache",),
 }
 
@@ -264,8 +303,8 @@ def kinds() -> dict[str, Kind]:
                 continue
             bits = "" if form.fixed else f" at {budget}"
             found[f"format {name}{bits}"] = Kind(in_format(fitted))
-    found["w8a8 absmax"] = Kind(partial(in_int8, "absmax", 6.0), "int8")
-    found["w8a8 vector-wise"] = Kind(partial(in_int8, "split", torch.inf), "int8")
+    found["w8a8 absmax"] = Kind(partial(in_int8, "absmax"), "int8")
+    found["w8a8 vector-wise"] = Kind(partial(in_int8, "split"), "int8")
     for threshold in THRESHOLDS:
         make = partial(in_int8, "split", float(threshold))
         found[f"w8a8 LLM.int8() at {threshold}"] = Kind(make, "int8")
@@ -289,7 +328,7 @@ class Subject:
 
     def __init__(self, text: Path | None) -> None:
         self.model, self.tokenizer = load_model.load("smollm2")
-        own = documents_from(SAMPLED, split="test", words=WORDS)
+        own = documents_from(SAMPLED, split="test", words=WORDS)[:OWN]
         self.texts = {"own": own, "topics": topics_of(text)}
         self.documents = {k: encode(self.tokenizer, v) for k, v in self.texts.items()}
         self.calibration = calibration_batches(
@@ -432,13 +471,13 @@ def row(key: str) -> dict:
                 "kl": sum(sums["kl"]) / tokens,
                 "tail": tail_of(found["kl"]),
                 "flips": sum(sums["flip"]) / tokens,
-                "documents": {k: [round(x, 4) for x in v] for k, v in sums.items()},
+                "documents": {k: [round(x, 3) for x in v] for k, v in sums.items()},
             }
         result["seconds_reading"] = round(time.perf_counter() - start, 1)
         answers = exam(model, subject().tokenizer, progress=False)
     result["exam"] = {k: score.mean for k, score in answers.groups().items()}
     result["exam_right"] = "".join(str(int(r)) for r in answers.right)
-    result["exam_logp"] = [round(x, 2) for x in answers.logp.tolist()]
+    result["exam_centinats"] = " ".join(f"{-100 * x:.0f}" for x in answers.logp)
     result["python"] = platform.python_version()
     result["seconds_quantizing"] = round(seconds_quantizing, 1)
     result["seconds"] = round(time.perf_counter() - start, 1)
@@ -455,10 +494,14 @@ def code_of_row(key: str) -> str:
     """A hash of the code behind a row: this script up to its last part, and modules."""
     build = stamped.stamps()
     source = Path(__file__).read_text(encoding="utf-8").partition(f"\n{_MARK}")[0]
-    others = {m for family in ONLY.values() for m in family}
-    modules = set(build.modules_behind(source)) - others
-    modules |= set(ONLY[kinds()[key].family])
-    code = [build.code_of(source), *build.code_in(sorted(modules))]
+    family = kinds()[key].family
+    others = [start for f, starts in ONLY.items() if f != family for start in starts]
+    modules = [
+        module
+        for module in build.modules_behind(source)
+        if not module.startswith(tuple(others))
+    ]
+    code = [build.code_of(source), *build.code_in(modules)]
     return build.digest(text.encode() for text in code)
 
 
@@ -500,6 +543,11 @@ class Table(stamped.Table):
         same = kept["stamp"] == now
         return {k: r for k, r in known.items() if same and r["code"] == code_of_row(k)}
 
+    def fill(self, only: str = "") -> stamped.Rows:
+        """As any table's, but rows of another second text are not thrown away."""
+        self.load()
+        return super().fill(only)
+
     def is_fresh(self) -> bool:
         """Whether no row is of another model, text or code. The second text may be that
         of another Python."""
@@ -531,7 +579,12 @@ TABLE = Table(Path(__file__), keys, row, line)
 def exam_of(result: dict) -> Exam:
     """A row's exam, for `compare_exams`."""
     right = torch.tensor([mark == "1" for mark in result["exam_right"]])
-    return Exam(questions(), right, torch.tensor(result["exam_logp"]))
+    return Exam(questions(), right, logp_of(result))
+
+
+def logp_of(result: dict) -> Tensor:
+    """The log-probability of the right answer to each question, in nats."""
+    return -torch.tensor([int(x) for x in result["exam_centinats"].split()]) / 100
 
 
 @cache
@@ -569,9 +622,10 @@ def won_back(base: Tensor, lost: Tensor, kept: Tensor) -> tuple[float, float, fl
 def facts_of(result: dict, group: str) -> Tensor:
     """The mean −log p of the right answers of each fact of a group."""
     sums: dict[str, list[float]] = {}
-    for question, logp in zip(questions(), result["exam_logp"], strict=True):
+    nats = (-logp_of(result)).tolist()
+    for question, lost in zip(questions(), nats, strict=True):
         if question.group == group:
-            sums.setdefault(question.fact, []).append(-logp)
+            sums.setdefault(question.fact, []).append(lost)
     return torch.tensor([sum(x) / len(x) for x in sums.values()]).double()
 
 

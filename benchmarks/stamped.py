@@ -7,7 +7,7 @@ A script says which rows there are (`keys`), how to compute one (`row`) and how 
 one (`line`). Its table is the .json file of the same name. The stamp holds hashes of
 the bundled model and of the code behind a row: the script, and the modules of the
 package that it imports, without comments and docstrings. Rows with another stamp are
-thrown away. sweep.py and qlora.py use this.
+thrown away. sweep.py, qlora.py and real.py use this.
 """
 
 from __future__ import annotations
