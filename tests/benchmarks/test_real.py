@@ -1,6 +1,7 @@
 """The table of a real model: its rows, what they measure, and what is said of them.
 On a tiny model, since a row of the real one takes minutes."""
 
+import hashlib
 import json
 from functools import partial
 
@@ -14,7 +15,7 @@ from minquant.measure.exam_items import Question
 from minquant.methods.smoothquant import quantize_smooth_shared
 from minquant.models.linear_layers import linear_layers
 from minquant.models.quantize import quantize
-from minquant.models.text import calibration_batches, encode
+from minquant.models.text import calibration_batches, documents_from, encode
 from minquant.models.w8a8 import w8a8
 
 QUESTIONS = tuple(
@@ -279,3 +280,17 @@ def test_a_summary_is_printed_from_rows_alone(subject, capsys):
     assert "all 6 rows, exam in nats" in printed and "mean KL" in printed
     real.summary({})
     assert "the row 'float' is missing" in capsys.readouterr().out
+
+
+# --- the text that the model wrote ---
+
+
+def test_the_sampled_text_is_that_of_its_page_half_for_each_use():
+    page = (real.stamped.ROOT / "data/README.md").read_text(encoding="utf-8")
+    assert hashlib.sha256(real.SAMPLED.read_bytes()).hexdigest() in page
+    halves = [
+        documents_from(real.SAMPLED, split=split, words=real.WORDS)
+        for split in ("calibration", "test", None)
+    ]
+    assert [len(half) for half in halves] == [80, 80, 160]
+    assert real.OWN <= 80 and real.CALIBRATION <= 80

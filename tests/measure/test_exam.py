@@ -82,6 +82,18 @@ def test_a_word_must_end_where_the_answer_ends(piece, goes_on):
     assert _goes_on(Pieces(" 7", piece), [0], 1) is goes_on
 
 
+def test_an_answer_whose_word_goes_on_is_wrong(monkeypatch):
+    asked, model = [question("a", "b"), question("b", "c")], tiny.Scripted(CHAIN)
+    found = []
+    monkeypatch.setattr(
+        "minquant.measure.exam._goes_on",
+        lambda _, answer, after: bool(found.append((answer, after))) or len(found) == 1,
+    )
+    assert asked_of(model, asked).right.tolist() == [False, True]
+    b, c, d = (tiny.tokenizer().get_vocab()[word] for word in "bcd")
+    assert found == [([b], c), ([c], d)]  # an answer, and what is most likely then
+
+
 @pytest.mark.parametrize("kind", tiny.CONFIGS)
 def test_what_questions_share_is_read_once_and_changes_nothing(kind):
     model = tiny.model(kind)
