@@ -54,13 +54,14 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import stamped
+from shares import won_back
 
 from minquant import almanac
 from minquant.files.gguf_blocks import TYPES, dequantize_blocks, quantize_blocks
 from minquant.measure.evaluate import Divergence, Perplexity, compare
 from minquant.measure.exam import Exam, compare_exams, exam
 from minquant.measure.exam_items import questions
-from minquant.measure.intervals import DRAWS, Difference, bootstrap
+from minquant.measure.intervals import DRAWS, Difference
 from minquant.methods import awq, catalog
 from minquant.methods.gptq import quantize_gptq
 from minquant.methods.llm_int8 import INT8
@@ -607,16 +608,6 @@ def divergence_of(result: dict, text: str = "own") -> Divergence:
     """A row's KL and flips, with their `interval`."""
     sums = (result[text]["documents"][what] for what in ("kl", "flip"))
     return Divergence(*(torch.tensor(x).double() for x in sums), _read(text)[1])
-
-
-def won_back(base: Tensor, lost: Tensor, kept: Tensor) -> tuple[float, float, float]:
-    """Which share of a loss a better method wins back, and its interval.
-
-    One number per document or fact: of the float model, of the worse and of the better
-    version. 1 is all of it; below 0 the better version is worse.
-    """
-    share = ((lost - kept).sum() / (lost - base).sum()).item()
-    return share, *bootstrap(lost - kept, lost - base)
 
 
 def facts_of(result: dict, group: str) -> Tensor:

@@ -36,11 +36,11 @@ from torch import Tensor, nn
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+from benchmarks.shares import won_back
 from benchmarks.targets import Table
 from minquant import almanac
 from minquant.course.awq.salience import Salience
 from minquant.measure import evaluate
-from minquant.measure.intervals import bootstrap
 from minquant.methods import rtn
 from minquant.methods.awq import quantize_awq_shared
 from minquant.methods.gptq import quantize_gptq
@@ -96,17 +96,6 @@ def loss(network: nn.Module, tokenizer: object) -> evaluate.Perplexity:
     return evaluate.perplexity(network, tokenizer, texts, progress=False)
 
 
-def won_back(
-    before: evaluate.Perplexity,
-    by_rtn: evaluate.Perplexity,
-    after: evaluate.Perplexity,
-) -> tuple[float, float, float]:
-    """The share of RTN's damage that is gone, and its interval."""
-    gone = by_rtn.document_nats - after.document_nats
-    damage = by_rtn.document_nats - before.document_nats
-    return (gone.sum() / damage.sum()).item(), *bootstrap(gone, damage)
-
-
 def compared(
     table: Table,
     network: nn.Module,
@@ -130,7 +119,9 @@ def compared(
                 twin, _ = quantized(partial(method, **options))
                 after = loss(twin, tokenizer)
                 cost = evaluate.compare(before, after)
-                share, low, high = won_back(before, by_rtn, after)
+                share, low, high = won_back(
+                    *(version.document_nats for version in (before, by_rtn, after))
+                )
                 target, met = "", True
                 if name == judged:
                     target = f">= {TARGETS[name]:.0%}, > 0"

@@ -3,6 +3,7 @@ On a tiny model, since a row of the real one takes minutes."""
 
 import hashlib
 import json
+import math
 from functools import partial
 
 import pytest
@@ -251,6 +252,16 @@ def test_what_a_better_method_wins_back():
     assert (share, low, high) == pytest.approx((0.5, 0.5, 0.5))
     assert real.won_back(base, lost, lost)[0] == 0
     assert real.won_back(base, lost, base)[0] == 1
+
+
+def test_a_document_that_gains_by_rounding_counts_and_no_damage_has_no_share():
+    base = torch.zeros(40).double()
+    lost = torch.ones(40).double()
+    lost[0] = -0.5
+    share, low, high = real.won_back(base, lost, lost / 2)
+    assert (share, low, high) == pytest.approx((0.5, 0.5, 0.5))
+    lost[:20] = -1.5
+    assert real.won_back(base, lost, lost / 2)[1:] == (-math.inf, math.inf)
 
 
 def test_ranks_and_their_correlation():
