@@ -207,3 +207,15 @@ def texts_of(split, n, words=12):
         if almanac.split_of(text) == split:
             found.append(text)
     return found
+
+
+def inputs_read(network, calibration):
+    """What each linear layer reads when the model itself runs, all rows."""
+    read = {name: [] for name in linear_layers(network)}
+    for name, layer in linear_layers(network).items():
+        layer.register_forward_pre_hook(
+            lambda _, args, name=name: read[name].append(args[0].flatten(0, -2))
+        )
+    for ids in calibration:
+        network(input_ids=ids)
+    return {name: torch.cat(rows) for name, rows in read.items() if rows}

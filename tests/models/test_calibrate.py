@@ -28,21 +28,9 @@ def walk(network, needs=("X",), calibration=BATCHES, layers=None):
     return calibrate.groups(network, layers, calibration, needs)
 
 
-def whole_forward(network, calibration):
-    """What each linear layer reads when the model itself runs, all rows."""
-    read = {name: [] for name in linear_layers(network)}
-    for name, layer in linear_layers(network).items():
-        layer.register_forward_pre_hook(
-            lambda _, args, name=name: read[name].append(args[0].flatten(0, -2))
-        )
-    for ids in calibration:
-        network(input_ids=ids)
-    return {name: torch.cat(rows) for name, rows in read.items() if rows}
-
-
 @pytest.mark.parametrize("kind", [*tiny.CONFIGS, *tiny.MIXTURES])
 def test_each_layer_reads_what_it_reads_in_the_whole_model(kind):
-    expected = whole_forward(separate_experts_(tiny.model(kind)), BATCHES)
+    expected = tiny.inputs_read(separate_experts_(tiny.model(kind)), BATCHES)
     for names, inputs, too_few in walk(separate_experts_(tiny.model(kind))):
         for name in names:
             assert too_few or same(inputs["X"], expected[name])

@@ -21,16 +21,7 @@ OTHERS = {  # families beside tiny.MIXTURES: w1 … w3, names of their own, line
         "layer_types": ["conv", "full_attention"],
         "num_dense_layers": 1,
     },
-    "DeepseekV2": {
-        **tiny.SIZE,
-        **tiny.MLA,
-        "num_experts_per_tok": 2,
-        "n_routed_experts": 4,
-        "n_group": 2,
-        "topk_group": 1,
-        "moe_intermediate_size": 24,
-        "first_k_dense_replace": 1,
-    },
+    "DeepseekV2": tiny.MIXTURES["DeepseekV3"],
 }
 
 

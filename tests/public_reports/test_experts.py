@@ -97,14 +97,7 @@ def test_routers_stay_floats_and_are_reported(kind):
 @pytest.mark.parametrize("kind", tiny.MIXTURES)
 def test_each_expert_is_calibrated_on_the_tokens_that_are_sent_to_it(kind, batches):
     network = separate_experts_(tiny.model(kind))
-    reads = {name: [] for name in linear_layers(network)}
-    for name, layer in linear_layers(network).items():
-        layer.register_forward_pre_hook(
-            lambda _, args, name=name: reads[name].append(args[0].flatten(0, -2))
-        )
-    for ids in batches:
-        network(input_ids=ids)
-    expected = {name: torch.cat(rows) for name, rows in reads.items() if rows}
+    expected = tiny.inputs_read(network, batches)
     network = separate_experts_(tiny.model(kind))
     layers, seen = linear_layers(network), set()
     for names, inputs, too_few in groups(network, layers, batches, ("X", "H")):
