@@ -3,7 +3,8 @@
     python benchmarks/real.py                  # the rows that real.json does not have
     python benchmarks/real.py --rows '^4 '     # of these, those whose key fits
     python benchmarks/real.py --quick          # three rows, in five minutes
-    python benchmarks/real.py --list           # all keys, and which are missing
+    python benchmarks/real.py --list           # all keys; which are missing, or old
+    python benchmarks/real.py --anew           # also the rows of older code
     python benchmarks/real.py --summary        # what the table says, with intervals
     python benchmarks/real.py --text my.txt    # another second text; a table of its own
 
@@ -19,9 +20,10 @@ On each text a row has the loss and KL from the float model in nats per token, t
 that one token in a thousand exceeds, and how often the first choice flips.
 
 Each row is saved when it is done, whole or not at all, so the script can be stopped and
-goes on later. A row is thrown away when the model's file, the texts, or the code behind
-it changes: code that only one family of rows needs, such as GPTQ, counts for that
-family. A row takes up to four minutes on two cores.
+goes on later. When the model's file or the texts change, all rows are thrown away. When
+the code behind a row changes, --list says so, and --anew makes it again: code that only
+one family of rows needs, such as GPTQ, counts for that family. A row takes three to
+five minutes on two cores.
 
 The same for all: zero-point rulers with fp16 scales, in whole rows or in groups of 64;
 and the same calibration text. GPTQ is act-order with 10 % damping. "clip" is the search
@@ -89,7 +91,12 @@ TAIL = 0.999  # this share of tokens has a smaller KL
 WIDTHS = (8, 6, 5, 4, 3, 2)
 GROUPS = {"row": PER_CHANNEL, "64": per_group(64)}
 METHODS = ("rtn", "rtn clip", "gptq", "gptq clip", "awq clip")
-OUTPUT_CLIP = (4, 3)  # widths at which AWQ's own search is compared
+SETTINGS = {  # what is changed in one setting alone, and at which widths
+    "rtn output clip": (4, 3),
+    "awq output clip": (4, 3),
+    "gptq in order": (4,),
+    "gptq damping 1 %": (4,),
+}
 SYMMETRIC = (8, 5, 4, 3)  # widths in symmetric groups of 32
 BLOCKS = ("Q8_0", "Q5_0", "Q4_1", "Q4_0")
 BUDGETS = (4.5, 4.25)  # bits per weight, for formats
@@ -123,6 +130,10 @@ def method_of(name: str, options: dict[str, Any]) -> Callable:
         "rtn clip": partial(quantize_rtn, clip="mse", **options),
         "rtn output clip": partial(awq.quantize_awq_shared, ratios=(0.0,), **options),
         "gptq": partial(quantize_gptq, act_order=True, damping=0.1, **options),
+        "gptq in order": partial(quantize_gptq, damping=0.1, **options),
+        "gptq damping 1 %": partial(
+            quantize_gptq, act_order=True, damping=0.01, **options
+        ),
         "gptq clip": partial(
             quantize_gptq, act_order=True, damping=0.1, clip="mse", **options
         ),
@@ -285,7 +296,7 @@ def kinds() -> dict[str, Kind]:
         found[key] = Kind(weights_by(method, options), family)
 
     for bits in WIDTHS:
-        extra = ("rtn output clip", "awq output clip") if bits in OUTPUT_CLIP else ()
+        extra = [method for method, widths in SETTINGS.items() if bits in widths]
         for name, granularity in GROUPS.items():
             options = {"grid": zero_point(bits), "granularity": granularity}
             for method in (*METHODS, *extra):
@@ -485,14 +496,15 @@ def row(key: str) -> dict:
     return result
 
 
-# --- the table ---
+_MARK = "# --- the table ---"  # code from here on makes no row of older code
 
-_MARK = "# --- what the table says ---"  # code from here on makes no row stale
+
+# --- the table ---
 
 
 @cache
 def code_of_row(key: str) -> str:
-    """A hash of the code behind a row: this script up to its last part, and modules."""
+    """A hash of the code behind a row: this script up to here, and modules."""
     build = stamped.stamps()
     source = Path(__file__).read_text(encoding="utf-8").partition(f"\n{_MARK}")[0]
     family = kinds()[key].family
@@ -508,8 +520,8 @@ def code_of_row(key: str) -> str:
 
 @dataclass(frozen=True)
 class Table(stamped.Table):
-    """The table, whose stamp is of the model's file and the texts; each row has the
-    hash of the code behind it."""
+    """The table, whose stamp is of the model's file and the texts. A row of older code
+    stays until it is made anew: all of them would take a night."""
 
     @property
     def path(self) -> Path:
@@ -527,7 +539,7 @@ class Table(stamped.Table):
         }
 
     def load(self) -> stamped.Rows:
-        """The rows whose code is that of today.
+        """The rows that were made with the model and the text as they are now.
 
         Raises ValueError if the table was made with another second text: its rows
         cannot stand beside new ones.
@@ -540,23 +552,22 @@ class Table(stamped.Table):
                 f"{platform.python_version()}; take that Python, give --text, or "
                 "delete the table to make all rows anew"
             )
-        known = {r["key"]: r for r in kept["rows"] if r["key"] in kinds()}
-        same = kept["stamp"] == now
-        return {k: r for k, r in known.items() if same and r["code"] == code_of_row(k)}
+        if kept["stamp"] != now:
+            return {}
+        return {r["key"]: r for r in kept["rows"] if r["key"] in kinds()}
 
-    def fill(self, only: str = "") -> stamped.Rows:
-        """As any table's, but rows of another second text are not thrown away."""
-        self.load()
+    def older(self) -> list[str]:
+        """The keys of rows whose code has changed since."""
+        return [k for k, r in self.load().items() if r["code"] != code_of_row(k)]
+
+    def fill(self, only: str = "", anew: bool = False) -> stamped.Rows:
+        """Computes the rows that are missing, and with `anew` those of older code."""
+        rows = self.load()
+        for key in self.older() if anew else ():
+            if re.search(only, key):
+                del rows[key]
+                self.save(rows, self.stamp())
         return super().fill(only)
-
-    def is_fresh(self) -> bool:
-        """Whether no row is of another model, text or code. The second text may be that
-        of another Python."""
-        kept, now = self._kept(), self.stamp()
-        codes = all(r["code"] == code_of_row(r["key"]) for r in kept["rows"])
-        return codes and all(
-            kept["stamp"][what] == now[what] for what in ("model", "text")
-        )
 
 
 def line(result: dict) -> str:
@@ -624,6 +635,8 @@ PAIRS = (
     *((f"{{b}} {m}, {{g}}", "{b} rtn, {g}") for m in ("gptq", "rtn clip")),
     *((f"{{b}} {m}, {{g}}", "{b} rtn clip, {g}") for m in ("gptq clip", "awq clip")),
     ("{b} awq output clip, {g}", "{b} rtn output clip, {g}"),
+    ("{b} gptq, {g}", "{b} gptq in order, {g}"),
+    ("{b} gptq, {g}", "{b} gptq damping 1 %, {g}"),
 )
 
 
@@ -770,19 +783,21 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--list", action="store_true", help="keys, and what is missing")
     parser.add_argument("--summary", action="store_true", help="what the table says")
     parser.add_argument("--text", type=Path, help="a text file of yours, for topics")
+    parser.add_argument("--anew", action="store_true", help="also rows of older code")
     given = parser.parse_args(arguments)
     _TEXT = given.text
     if given.list:
-        done = TABLE.load()
+        done, older = TABLE.load(), TABLE.older()
         for key in keys():
-            print(key if key in done else f"{key:28} missing")
+            state = "older code" if key in older else "" if key in done else "missing"
+            print(f"{key:30}{state}".rstrip())
         return
     if given.summary:
         summary(TABLE.load())
         return
     pattern = f"^({'|'.join(map(re.escape, QUICK))})$" if given.quick else given.rows
     start = time.perf_counter()
-    rows = TABLE.fill(pattern)
+    rows = TABLE.fill(pattern, given.anew)
     minutes, load = (time.perf_counter() - start) / 60, os.getloadavg()[0]
     print(
         f"\n{minutes:.1f} minutes; load {load:.1f}; {len(keys()) - len(rows)} missing"

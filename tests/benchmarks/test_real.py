@@ -202,23 +202,26 @@ def short_row(key):
     return {"key": key, "code": real.code_of_row(key), "python": "3.9"}
 
 
-def test_rows_are_kept_until_their_own_code_changes(table, monkeypatch):
-    assert list(table.load()) == ["float", "4 gptq, row"] and table.is_fresh()
+def test_a_row_of_older_code_is_named_and_made_anew_when_asked(table, monkeypatch):
+    assert list(table.load()) == ["float", "4 gptq, row"] and table.older() == []
     before = real.code_of_row
     monkeypatch.setattr(
         real, "code_of_row", lambda key: "new" if "gptq" in key else before(key)
     )
-    assert list(table.load()) == ["float"] and not table.is_fresh()
+    assert table.older() == ["4 gptq, row"]
+    assert table.fill()["4 gptq, row"]["code"] != "new"
+    assert table.fill("float", anew=True)["4 gptq, row"]["code"] != "new"
+    assert table.fill(anew=True)["4 gptq, row"]["code"] == "new"
+    assert table.older() == [] and list(table.load()) == ["float", "4 gptq, row"]
 
 
 def test_rows_of_another_model_or_text_are_not_used(table, monkeypatch):
     monkeypatch.setattr(real, "model_mark", lambda: "another model")
-    assert table.load() == {} and not table.is_fresh()
+    assert table.load() == {}
 
 
 def test_rows_of_another_pythons_help_are_not_thrown_away(table, monkeypatch):
     monkeypatch.setattr(real, "topics_of", lambda text: ["other help"])
-    assert table.is_fresh()
     for use in (table.load, table.fill):
         with pytest.raises(ValueError, match="made with the help of Python 3.9"):
             use()
