@@ -56,14 +56,13 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import stamped
-from shares import won_back
 
 from minquant import almanac
 from minquant.files.gguf_blocks import TYPES, dequantize_blocks, quantize_blocks
 from minquant.measure.evaluate import Divergence, Perplexity, compare
 from minquant.measure.exam import Exam, compare_exams, exam
 from minquant.measure.exam_items import questions
-from minquant.measure.intervals import DRAWS, Difference
+from minquant.measure.intervals import DRAWS, Difference, won_back
 from minquant.methods import awq, catalog
 from minquant.methods.gptq import quantize_gptq
 from minquant.methods.llm_int8 import INT8

@@ -36,11 +36,11 @@ from torch import Tensor, nn
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-from benchmarks.shares import won_back
 from benchmarks.targets import Table
 from minquant import almanac
 from minquant.course.awq.salience import Salience
 from minquant.measure import evaluate
+from minquant.measure.intervals import won_back
 from minquant.methods import rtn
 from minquant.methods.awq import quantize_awq_shared
 from minquant.methods.gptq import quantize_gptq

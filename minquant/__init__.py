@@ -42,7 +42,7 @@ NAMES = {  # the module, and the names of it that stand here
     "measure.evaluate": "perplexity compare kl_and_flips accuracy compare_accuracy "
     "layer_error",
     "measure.exam": "exam compare_exams",
-    "measure.intervals": "bootstrap wilson",
+    "measure.intervals": "bootstrap wilson won_back",
     "serving.export": "export check_export",
     "serving.compress": "compress",
     "course.progress": "predict reveal progress clear_progress",

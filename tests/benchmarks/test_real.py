@@ -3,7 +3,6 @@ On a tiny model, since a row of the real one takes minutes."""
 
 import hashlib
 import json
-import math
 from functools import partial
 
 import pytest
@@ -247,24 +246,6 @@ def test_code_of_one_family_makes_no_other_row_stale(monkeypatch):
 
 
 # --- what the table says ---
-
-
-def test_what_a_better_method_wins_back():
-    base, lost, kept = (torch.tensor(x).double() for x in ([1, 1], [3, 5], [2, 3]))
-    share, low, high = real.won_back(base, lost, kept)
-    assert (share, low, high) == pytest.approx((0.5, 0.5, 0.5))
-    assert real.won_back(base, lost, lost)[0] == 0
-    assert real.won_back(base, lost, base)[0] == 1
-
-
-def test_a_document_that_gains_by_rounding_counts_and_no_damage_has_no_share():
-    base = torch.zeros(40).double()
-    lost = torch.ones(40).double()
-    lost[0] = -0.5
-    share, low, high = real.won_back(base, lost, lost / 2)
-    assert (share, low, high) == pytest.approx((0.5, 0.5, 0.5))
-    lost[:20] = -1.5
-    assert real.won_back(base, lost, lost / 2)[1:] == (-math.inf, math.inf)
 
 
 def test_ranks_and_their_correlation():

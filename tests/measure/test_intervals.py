@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minquant.measure.intervals import Difference, bootstrap, wilson
+from minquant.measure.intervals import Difference, bootstrap, wilson, won_back
 
 
 def test_documents_that_agree_leave_no_doubt():
@@ -107,3 +107,26 @@ def test_a_difference_says_its_number_its_unit_and_its_interval():
     assert repr(costs) == "+0.0312 nats/token [0.0290, 0.0334]"
     assert costs.is_sure
     assert not Difference(-0.1, -0.3, 0.1).is_sure
+
+
+def test_what_a_better_method_wins_back():
+    base, lost, kept = (torch.tensor(x).double() for x in ([1, 1], [3, 5], [2, 3]))
+    share, low, high = won_back(base, lost, kept)
+    assert (share, low, high) == pytest.approx((0.5, 0.5, 0.5))
+    assert won_back(base, lost, lost)[0] == 0
+    assert won_back(base, lost, base)[0] == 1
+
+
+def test_a_document_that_gains_by_rounding_counts_and_no_damage_has_no_share():
+    base = torch.zeros(40).double()
+    lost = torch.ones(40).double()
+    lost[0] = -0.5
+    share, low, high = won_back(base, lost, lost / 2)
+    assert (share, low, high) == pytest.approx((0.5, 0.5, 0.5))
+    lost[:20] = -1.5
+    assert won_back(base, lost, lost / 2)[1:] == (-math.inf, math.inf)
+
+
+def test_shares_need_the_same_documents():
+    with pytest.raises(ValueError, match="hold 3, 2 and 3 documents"):
+        won_back(torch.zeros(3), torch.ones(2), torch.zeros(3))
