@@ -112,8 +112,7 @@ def won_back(
     lose nothing together, there is no damage to take a share of: the interval has no
     ends.
 
-    Raises ValueError for fewer than two documents, for another number of them, or for
-    `level` outside (0, 1).
+    Raises ValueError for fewer than two documents, or for `level` outside (0, 1).
 
     >>> base, worse = torch.zeros(3), torch.tensor([1.0, 2.0, 5.0])
     >>> won_back(base, worse, worse / 2)
@@ -121,10 +120,10 @@ def won_back(
     """
     _check_level(level)
     d = len(base)
-    if d < 2 or not base.shape == worse.shape == better.shape:
+    if d < 2:
         raise ValueError(
-            f"base, worse and better hold {d}, {len(worse)} and {len(better)} "
-            "documents; give one number per document, of the same two or more"
+            f"base, worse and better hold {d} document(s), and an interval needs at "
+            "least 2; measure more, or cut the text into several"
         )
     gone = (worse - better).double().cpu()
     damage = (worse - base).double().cpu()
