@@ -1,15 +1,15 @@
 """What does a real model lose? SmolLM2-135M by every width, method and format.
 
-    python benchmarks/real.py                  # the rows that real.json does not have
+    python benchmarks/real.py                  # the rows that the table does not have
     python benchmarks/real.py --rows '^4 '     # of these, those whose key fits
     python benchmarks/real.py --quick          # three rows, in five minutes
     python benchmarks/real.py --list           # all keys; which are missing, or old
     python benchmarks/real.py --anew           # also the rows of older code
-    python benchmarks/real.py --summary        # what the table says, with intervals
     python benchmarks/real.py --text my.txt    # another second text; a table of its own
 
 A row is a version of SmolLM2-135M-Instruct, measured on two texts and by the exam of
-`minquant/measure/exam.py`:
+`minquant/measure/exam.py`. `mq.measured()` reads the table, and real_summary.py says
+what it shows.
 
     own       test documents that the model wrote itself (data/smollm2/sampled.txt)
     topics    test documents of Python's own help (`pydoc_data.topics`), which differs
@@ -59,10 +59,7 @@ import stamped
 
 from minquant import almanac
 from minquant.files.gguf_blocks import TYPES, dequantize_blocks, quantize_blocks
-from minquant.measure.evaluate import Divergence, Perplexity, compare
-from minquant.measure.exam import Exam, compare_exams, exam
-from minquant.measure.exam_items import questions
-from minquant.measure.intervals import DRAWS, Difference, won_back
+from minquant.measure.exam import exam
 from minquant.methods import awq, catalog
 from minquant.methods.gptq import quantize_gptq
 from minquant.methods.llm_int8 import INT8
@@ -81,6 +78,7 @@ from minquant.numerics.scales import store_input_scales
 from minquant.numerics.tensor import QuantizedTensor
 
 SAMPLED = stamped.ROOT / "data/smollm2/sampled.txt"
+MEASURED = stamped.ROOT / "data/smollm2/measured.json"
 CACHE = stamped.ROOT / "benchmarks/.cache"  # ignored by git: can be deleted
 WORDS = 150  # of a document, at least
 OWN = 48  # test documents that the model wrote: 10 thousand tokens
@@ -456,7 +454,7 @@ def tail_of(kl: list[Tensor]) -> tuple[float, float, float]:
 
 
 def row(key: str) -> dict:
-    """Quantizes as the key says, and measures: one row of real.json.
+    """Quantizes as the key says, and measures: one row of the table.
 
     Raises ValueError if the key is not one of `keys`.
     """
@@ -524,9 +522,10 @@ class Table(stamped.Table):
 
     @property
     def path(self) -> Path:
-        """real.json; with a text of one's own, a file that git ignores."""
+        """The file that `mq.measured()` reads; with a text of one's own, one that git
+        ignores."""
         if _TEXT is None:
-            return self.script.with_suffix(".json")
+            return MEASURED
         return CACHE / f"rows_{digest(_TEXT.read_bytes())}.json"
 
     def stamp(self) -> dict[str, str]:
@@ -535,6 +534,19 @@ class Table(stamped.Table):
             "model": model_mark(),
             "text": digest(SAMPLED.read_bytes()),
             "topics": digest("\n\n".join(topics_of(_TEXT))),
+        }
+
+    def about(self) -> dict[str, Any]:
+        """Fingerprints and counted tokens of the documents of each text."""
+        s = subject()
+        return {
+            "documents": {
+                text: {
+                    "fingerprints": [almanac.fingerprint(t) for t in documents],
+                    "tokens": [len(ids) - 1 for ids in s.documents[text]],
+                }
+                for text, documents in s.texts.items()
+            }
         }
 
     def load(self) -> stamped.Rows:
@@ -584,195 +596,6 @@ def line(result: dict) -> str:
 TABLE = Table(Path(__file__), keys, row, line)
 
 
-# --- what the table says ---
-
-
-def exam_of(result: dict) -> Exam:
-    """A row's exam, for `compare_exams`."""
-    right = torch.tensor([mark == "1" for mark in result["exam_right"]])
-    return Exam(questions(), right, logp_of(result))
-
-
-def logp_of(result: dict) -> Tensor:
-    """The log-probability of the right answer to each question, in nats."""
-    return -torch.tensor([int(x) for x in result["exam_centinats"].split()]) / 100
-
-
-@cache
-def _read(text: str) -> tuple[tuple[int, ...], Tensor]:
-    """Fingerprints and counted tokens of the documents of a text."""
-    s = subject()
-    prints = tuple(almanac.fingerprint(t) for t in s.texts[text])
-    return prints, torch.tensor([len(ids) - 1 for ids in s.documents[text]])
-
-
-def perplexity_of(result: dict, text: str = "own") -> Perplexity:
-    """A row's loss, for `evaluate.compare`."""
-    prints, tokens = _read(text)
-    nats = torch.tensor(result[text]["documents"]["nats"]).double()
-    longest = int(tokens.max()) + 2
-    return Perplexity(prints, nats, tokens, longest, longest)
-
-
-def divergence_of(result: dict, text: str = "own") -> Divergence:
-    """A row's KL and flips, with their `interval`."""
-    sums = (result[text]["documents"][what] for what in ("kl", "flip"))
-    return Divergence(*(torch.tensor(x).double() for x in sums), _read(text)[1])
-
-
-def facts_of(result: dict, group: str) -> Tensor:
-    """The mean −log p of the right answers of each fact of a group."""
-    sums: dict[str, list[float]] = {}
-    nats = (-logp_of(result)).tolist()
-    for question, lost in zip(questions(), nats, strict=True):
-        if question.group == group:
-            sums.setdefault(question.fact, []).append(lost)
-    return torch.tensor([sum(x) / len(x) for x in sums.values()]).double()
-
-
-PAIRS = (
-    *((f"{{b}} {m}, {{g}}", "{b} rtn, {g}") for m in ("gptq", "rtn clip")),
-    *((f"{{b}} {m}, {{g}}", "{b} rtn clip, {g}") for m in ("gptq clip", "awq clip")),
-    ("{b} awq output clip, {g}", "{b} rtn output clip, {g}"),
-    ("{b} gptq, {g}", "{b} gptq in order, {g}"),
-    ("{b} gptq, {g}", "{b} gptq damping 1 %, {g}"),
-)
-
-
-def pairs() -> list[tuple[str, str]]:
-    """Rows at equal settings: a better method, and the one it is compared with."""
-    found = [
-        (better.format(b=b, g=g), base.format(b=b, g=g))
-        for b in WIDTHS
-        for g in GROUPS
-        for better, base in PAIRS
-    ]
-    found += [(f"{b} gptq, 32 symmetric", f"{b} rtn, 32 symmetric") for b in SYMMETRIC]
-    found += [(f"4 {m}, 32 symmetric", "Q4_0") for m in ("rtn", "gptq")]
-    found += [("5 gptq, 32 symmetric", "Q5_0"), ("Q4_0", "Q4_1")]
-    return [(a, b) for a, b in found if a in kinds() and b in kinds()]
-
-
-def say(share: tuple[float, float, float]) -> str:
-    """A share with its interval."""
-    return "{:4.0%} [{:.0%}, {:.0%}]".format(*share)
-
-
-def compare_rows(rows: stamped.Rows) -> None:
-    """Print pairs at equal settings: loss, and what is left of what was known."""
-    base = rows["float"]
-    print("\nLoss on own text, and how much of it the first wins back; the same for")
-    print("−log p of right answers; and right answers, the first minus the second\n")
-    for better, worse in pairs():
-        if better not in rows or worse not in rows:
-            continue
-        a, b = rows[worse], rows[better]
-        change = compare(perplexity_of(a), perplexity_of(b))
-        nats = [
-            torch.tensor(r["own"]["documents"]["nats"]).double() for r in (base, a, b)
-        ]
-        print(f"{better}  against  {worse}")
-        print(f"    loss {change}; won back {say(won_back(*nats))}")
-        points = compare_exams(exam_of(a), exam_of(b)).groups()
-        for group, difference in points.items():
-            share = won_back(*(facts_of(r, group) for r in (base, a, b)))
-            print(f"    {group:10}{difference}; log p won back {say(share)}")
-
-
-def kept_rows(rows: stamped.Rows) -> None:
-    """Print what each row still knows of what the float model knew."""
-    print("\nOf what the float model knew by one phrasing, right by another\n")
-    for key, result in rows.items():
-        print(key)
-        kept = compare_exams(exam_of(rows["float"]), exam_of(result)).kept()
-        for group, of_group in kept.items():
-            print(f"    {group:10}{of_group}")
-
-
-# --- does the tail tell? ---
-
-CHEAP = {  # numbers that need no exam
-    "mean KL": lambda r: r["own"]["kl"],
-    "KL, one in 1000": lambda r: r["own"]["tail"][0],
-    "flips": lambda r: r["own"]["flips"],
-    "loss, own text": lambda r: r["own"]["nats"],
-    "loss, topics": lambda r: r["topics"]["nats"],
-    "weight error": lambda r: r["weight_error"],
-}
-
-
-def ranks(x: Tensor) -> Tensor:
-    """The rank of each number, from 0; equal numbers share their mean rank."""
-    return (x[:, None] > x).sum(1) + ((x[:, None] == x).sum(1) - 1) / 2
-
-
-def rank_correlation(x: Tensor, y: Tensor) -> float:
-    """Spearman's: the correlation of the ranks."""
-    return torch.corrcoef(torch.stack([ranks(x), ranks(y)]))[0, 1].item()
-
-
-def correlations(cheap: dict[str, Tensor], lost: Tensor) -> dict[str, tuple]:
-    """The rank correlation of each cheap number with what was lost, its interval over
-    rows, and the `Difference` from that of the first number, in pairs."""
-    generator = torch.Generator().manual_seed(0)
-    draws = torch.randint(len(lost), (DRAWS // 4, len(lost)), generator=generator)
-    ends = torch.tensor([0.025, 0.975])
-    drawn = {
-        name: torch.tensor([rank_correlation(x[d], lost[d]) for d in draws])
-        for name, x in cheap.items()
-    }
-    first = next(iter(cheap))
-    found = {}
-    for name, x in cheap.items():
-        low, high = drawn[name].nanquantile(ends).tolist()
-        apart = drawn[name] - drawn[first]
-        value = rank_correlation(x, lost)
-        mean = value - rank_correlation(cheap[first], lost)
-        difference = Difference(mean, *apart.nanquantile(ends).tolist(), "of rank")
-        found[name] = (value, low, high), difference
-    return found
-
-
-def tail_tells(rows: stamped.Rows) -> dict[str, dict[str, tuple]]:
-    """For all rows of rounded weights, and for those in between (a loss of 0.02 to 1
-    nat): how well each cheap number ranks what the exam lost, in nats of the right
-    answers and in right answers, mean over groups."""
-    base = rows["float"]
-    weights = [r for r in rows.values() if r["weight_error"]]
-    added = {r["key"]: r["own"]["nats"] - base["own"]["nats"] for r in weights}
-    between = [r for r in weights if 0.02 <= added[r["key"]] <= 1]
-    found = {}
-    for name, chosen in (("all", weights), ("in between", between)):
-        if len(chosen) < 5:
-            continue
-        cheap = {k: torch.tensor([f(r) for r in chosen]) for k, f in CHEAP.items()}
-        groups = list(base["exam"])
-        nats = [
-            sum(facts_of(r, g).mean().item() for g in groups) / len(groups)
-            for r in chosen
-        ]
-        wrong = [-sum(r["exam"].values()) / len(groups) for r in chosen]
-        for what, lost in (("nats", nats), ("right answers", wrong)):
-            title = f"{name} {len(chosen)} rows, exam in {what}"
-            found[title] = correlations(cheap, torch.tensor(lost))
-    return found
-
-
-def summary(rows: stamped.Rows) -> None:
-    """Print what the table says."""
-    if "float" not in rows:
-        print("the row 'float' is missing: --rows '^float$'")
-        return
-    kept_rows(rows)
-    compare_rows(rows)
-    print("\nDoes the tail tell? Rank correlation with what the exam lost, [95 %], and")
-    print("the difference from that of the first line")
-    for title, found in tail_tells(rows).items():
-        print(f"\n{title}")
-        for name, ((value, low, high), difference) in found.items():
-            print(f"    {name:18}{value:5.2f} [{low:.2f}, {high:.2f}]  {difference}")
-
-
 def main(arguments: list[str] | None = None) -> None:
     """The command line."""
     global _TEXT
@@ -780,7 +603,6 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rows", default="", help="a regular expression for keys")
     parser.add_argument("--quick", action="store_true", help=", ".join(QUICK))
     parser.add_argument("--list", action="store_true", help="keys, and what is missing")
-    parser.add_argument("--summary", action="store_true", help="what the table says")
     parser.add_argument("--text", type=Path, help="a text file of yours, for topics")
     parser.add_argument("--anew", action="store_true", help="also rows of older code")
     given = parser.parse_args(arguments)
@@ -790,9 +612,6 @@ def main(arguments: list[str] | None = None) -> None:
         for key in keys():
             state = "older code" if key in older else "" if key in done else "missing"
             print(f"{key:30}{state}".rstrip())
-        return
-    if given.summary:
-        summary(TABLE.load())
         return
     pattern = f"^({'|'.join(map(re.escape, QUICK))})$" if given.quick else given.rows
     start = time.perf_counter()

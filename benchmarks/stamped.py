@@ -84,11 +84,19 @@ class Table:
             return {"stamp": None, "rows": []}
         return json.loads(self.path.read_text(encoding="utf-8"))
 
+    def about(self) -> dict[str, object]:
+        """What the file says beside the stamp and the rows."""
+        return {}
+
     def save(self, rows: Rows, stamp: dict[str, str]) -> None:
         """Writes the table completely or not at all, each row on a line, in order."""
         ordered = [rows[key] for key in self.keys() if key in rows]
         lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in ordered)
-        text = f'{{"stamp": {json.dumps(stamp)},\n"rows": [\n{lines}\n]}}\n'
+        head = "".join(
+            f"{json.dumps(name)}: {json.dumps(value)},\n"
+            for name, value in {"stamp": stamp, **self.about()}.items()
+        )
+        text = f'{{{head}"rows": [\n{lines}\n]}}\n'
         part = self.path.with_suffix(".part")
         part.write_text(text, encoding="utf-8", newline="\n")
         part.replace(self.path)
