@@ -2,4 +2,6 @@
 
 from setuptools import find_packages, setup
 
-setup(packages=[*find_packages(include=["minquant*"]), "minquant.data.almanac"])
+DATA = ["minquant.data.almanac", "minquant.data.smollm2"]
+
+setup(packages=[*find_packages(include=["minquant*"]), *DATA])

@@ -42,6 +42,7 @@ NAMES = {  # the module, and the names of it that stand here
     "measure.evaluate": "perplexity compare kl_and_flips accuracy compare_accuracy "
     "layer_error",
     "measure.exam": "exam compare_exams",
+    "measure.measured": "measured",
     "measure.intervals": "bootstrap wilson won_back",
     "serving.export": "export check_export",
     "serving.compress": "compress",

@@ -96,7 +96,9 @@ class Row:
         return Exam(questions(), right, self._logp())
 
     def _logp(self) -> Tensor:
-        return -torch.tensor([int(x) for x in self.record["exam_centinats"].split()]) / 100
+        return (
+            -torch.tensor([int(x) for x in self.record["exam_centinats"].split()]) / 100
+        )
 
     def _read(self, text: str) -> tuple[tuple[int, ...], Tensor]:
         if text not in self.documents:

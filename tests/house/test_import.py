@@ -84,7 +84,8 @@ def wheel(tmp_path_factory):
 
 def test_an_installed_copy_has_every_module(wheel):
     installed = sorted((wheel / "minquant").rglob("*.py"))
-    installed.remove(wheel / "minquant/data/almanac/train.py")
+    for script in ("almanac/train.py", "smollm2/sample.py"):
+        installed.remove(wheel / "minquant/data" / script)
     assert [p.relative_to(wheel) for p in installed] == [
         path.relative_to(ROOT) for path in FILES
     ]
@@ -101,6 +102,7 @@ def test_an_installed_copy_has_the_model_and_finds_it(wheel):
     files = {"config.json", "model.safetensors", "tokenizer.json"}
     assert files <= {path.name for path in (wheel / "minquant/data/almanac").iterdir()}
     ask = "from minquant import almanac; print(almanac.DIRECTORY)"
+    ask += "; from minquant.measure.measured import TABLE; print(TABLE)"
     done = subprocess.run(
         [sys.executable, "-c", ask],
         env={**os.environ, "PYTHONPATH": str(wheel)},
@@ -109,4 +111,7 @@ def test_an_installed_copy_has_the_model_and_finds_it(wheel):
         text=True,
         check=True,
     )
-    assert done.stdout.strip() == str(wheel / "minquant/data/almanac")
+    places = [wheel / "minquant/data/almanac"]
+    places += [wheel / "minquant/data/smollm2/measured.json"]
+    assert done.stdout.split() == [str(place) for place in places]
+    assert all(place.exists() for place in places)
