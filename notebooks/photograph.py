@@ -29,7 +29,7 @@ from PIL import Image
 
 from minquant.course.drawing.figures import SHARPNESS, WIDTH
 from minquant.course.drawing.png import encode_png
-from minquant.course.live.picture import page
+from minquant.course.live.page import page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 CHROMIUM_ARGS = [

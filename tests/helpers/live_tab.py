@@ -17,7 +17,8 @@ from pathlib import Path
 
 from photograph import CHROMIUM, CHROMIUM_ARGS
 
-from minquant.course.live.picture import LivePicture, page
+from minquant.course.live.page import page
+from minquant.course.live.picture import LivePicture
 
 SETTLED = """async () => { for (let i = 0; i < 3; i++)
     await new Promise(done => requestAnimationFrame(() => setTimeout(done))) }"""

@@ -10,7 +10,7 @@ of JavaScript beside it. Five decisions:
    tested equal to the package, code by code. All else arrives as data.
 2. No build step. anywidget takes one string of JavaScript, so `LivePicture` puts
    `base.js` in front of the picture's file. The same two files run on a page without
-   Python: `page` writes one.
+   Python: `page.py` writes one.
 3. Controls are native and labelled. A sentence below the picture says what is seen.
 4. A reader without a kernel sees a photograph of the first state, which the build of
    the notebooks takes (notebooks/photograph.py).
@@ -21,10 +21,8 @@ of JavaScript beside it. Five decisions:
 from __future__ import annotations
 
 import html
-import json
 import re
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -80,45 +78,3 @@ class LivePicture(anywidget.AnyWidget):
             "text/html": f"<p>{html.escape(self.words)} Run this cell to see it.</p>",
             "text/plain": self.words,
         }
-
-
-_PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>body {{ margin: 12px; background: var(--page, #fff) }}
-@media (prefers-color-scheme: dark) {{ body {{ --page: #111418 }} }}
-{css}</style>
-<body><div id="picture"></div>
-<script>window.onerror = window.onunhandledrejection = () => {{ window.failed = true }};
-</script><script type="module">
-const code = {code};
-const url = URL.createObjectURL(new Blob([code], {{ type: "text/javascript" }}));
-const picture = await import(url);
-const model = picture.pageModel({data});
-picture.default.render({{ model, el: document.getElementById("picture") }});
-Object.assign(window, {{ picture, model }});
-</script>
-"""
-
-
-def page(state: Mapping[str, object]) -> str:
-    """A picture as a web page of its own: no Python, no kernel, no other file.
-
-    state: the traits of a picture, as `get_state()` gives or a notebook saves them.
-    """
-    data = {
-        key: value
-        for key, value in state.items()
-        if not key.startswith("_") and key not in _NOT_DATA
-    }
-    return _PAGE.format(
-        css=state["_css"], code=_script(state["_esm"]), data=_script(data)
-    )
-
-
-_NOT_DATA = ("layout", "tabbable", "tooltip")  # what ipywidgets gives every widget
-
-
-def _script(value: object) -> str:
-    """JSON that may stand in a <script>: it cannot end it."""
-    return json.dumps(value).replace("</", "<\\/")

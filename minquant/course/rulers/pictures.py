@@ -6,6 +6,7 @@ matrix_costs        the same for one matrix
 model_frontier      added loss against true bits
 clipping            rounding and clipping errors as the ruler gets shorter
 live_rulers         the rulers that move
+real_frontier       added loss of a real model against true bits
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from minquant.course.rulers.figure_pareto import Cost, error_against_bits
 from minquant.course.rulers.live_groups import GroupsPicture
 from minquant.measure.evaluate import compare, perplexity
 from minquant.measure.intervals import Difference
+from minquant.measure.measured import Row
 from minquant.methods.rtn import quantize_rtn
 from minquant.models.linear_layers import Size, linear_layers, weight_of
 from minquant.models.quantize import quantize
@@ -163,3 +165,24 @@ def live_clipping(W: Float[Tensor, "out in"], row: int) -> RulerPicture:
     largest = int(W[row].abs().argmax())
     first = largest // SHOWN * SHOWN
     return RulerPicture(W[row], 3, first=first, count=SHOWN, weight=largest)
+
+
+def real_frontier(rows: Mapping[str, Row], widths: Sequence[int]) -> Picture:
+    """Added loss of SmolLM2 against true bits, with one ruler per row and in groups of
+    64, rounded to nearest.
+
+    rows: `mq.measured()`.
+    """
+    whole = rows["float"].loss
+    paid = []
+    for bits in widths:
+        for ruler in ("row", "64"):
+            row = rows[f"{bits} rtn, {ruler}"]
+            change = max(compare(whole, row.loss).mean, LEAST)
+            paid.append(Cost(bits, ruler, row.bits_per_weight, change))
+    return error_against_bits(
+        paid,
+        ylabel="added loss (nats per token)",
+        title="What SmolLM2 pays, by what its weights take",
+        named=[4],
+    )

@@ -7,6 +7,7 @@ five_weights    five weights snap to 15, 7 and 3 ticks
 slider          16 bits to 2: size, loss, answers, text
 by_fame         what is still known, by how famous the person is
 first_change    a word that changed though nothing was lost
+what_breaks     what a real model can still do, from 16 bits to 2
 """
 
 from __future__ import annotations
@@ -22,12 +23,14 @@ from torch import Tensor, nn
 from minquant.almanac import Document, people
 from minquant.course.drawing import palette
 from minquant.course.drawing.figure_levels import accuracy_by_level
-from minquant.course.drawing.figures import WIDTH, Picture
+from minquant.course.drawing.figures import WIDTH, Picture, plot
+from minquant.course.drawing.labels import spread_apart
 from minquant.course.drawing.numbers import number
 from minquant.course.drawing.table import Table
 from minquant.course.start.course_map import course_map
 from minquant.course.start.live_shrink import ShrinkPicture, shrinking
 from minquant.course.start.shrinker import Shrinker
+from minquant.measure.measured import Row
 from minquant.measure.probes import Accuracy
 from minquant.methods.rtn import quantize_rtn
 from minquant.models.linear_layers import decoder_blocks, layers_in, linear_layers
@@ -35,7 +38,7 @@ from minquant.models.text import encode_prompt
 from minquant.numerics.grids import absmax
 
 __all__ = ["by_fame", "course_map", "first_change", "five_weights", "model_drawn"]
-__all__ += ["next_words", "shrinker", "slider"]
+__all__ += ["next_words", "shrinker", "slider", "what_breaks"]
 
 TENTHS = ["most", *"23456789", "least"]  # of all people, by fame
 
@@ -217,3 +220,55 @@ def first_change(shrink: Shrinker) -> Table:
         share = p[shrink.tokenizer.convert_tokens_to_ids(word)].item()
         rows.append([name, word, f"{share:.1%}", "" if name == "16 bits" else cost])
     return Table(["width", "it writes", "likely, at 16 bits", "added loss"], rows)
+
+
+EXAM = {  # a group of the exam: what it asks, colour, mark
+    "form": ("close a bracket", palette.INK, "s"),
+    "opposite": ("opposites", palette.GREEN, "D"),
+    "recall": ("recall a number", palette.BLUE, "o"),
+    "capital": ("capitals", palette.VERMILION, "^"),
+    "sum": ("sums", palette.VIOLET, "v"),
+    "element": ("elements", palette.EXPONENT, "P"),
+    "order": ("what comes next", palette.MUTED, "X"),
+}
+
+
+@palette.style()
+def what_breaks(rows: Mapping[str, Row], widths: Sequence[int]) -> Picture:
+    """Right answers in each group of the exam: SmolLM2 as it came, and rounded to fewer
+    and fewer bits, one scale and zero per row.
+
+    rows: `mq.measured()`.
+    """
+    versions = {16: rows["float"], **{b: rows[f"{b} rtn, row"] for b in widths}}
+    scores = {bits: row.exam.groups() for bits, row in versions.items()}
+    title = "What SmolLM2 can do, and when it breaks"
+    fig, ax = plot("bits", "right answers (%)", title=title, height=380, left=220)
+    ax.yaxis.set_label_coords(-0.29, 0.5)
+    x = range(len(scores))
+    ax.set(xlim=(-0.15, len(scores) - 0.85), ylim=(-2, 100))
+    ax.set_xticks(x, ["as it came", *map(str, widths)])
+    ax.grid(axis="y", color=palette.HAIRLINE)
+    lines = {
+        group: [100 * of_version[group].mean for of_version in scores.values()]
+        for group in scores[16]
+    }
+    for group, shares in lines.items():
+        _, color, mark = EXAM[group]
+        ax.plot(x, shares, mark, ls="-", color=color, clip_on=False)
+    begin = sorted((shares[0], group) for group, shares in lines.items())
+    heights = spread_apart([share for share, _ in begin], 6.5)
+    for height, (share, group) in zip(heights, begin, strict=True):
+        name, color, _ = EXAM[group]
+        text = f"{name}  {share:.0f} %"
+        ax.text(-0.22, height, text, color=color, ha="right", va="center")
+    ax.tick_params(axis="y", labelleft=False, length=0)
+    told = "; ".join(
+        f"{EXAM[group][0]} " + ", ".join(f"{share:.0f} %" for share in shares)
+        for group, shares in lines.items()
+    )
+    fig.alt = (
+        f"Right answers of SmolLM2, as it came and at {', '.join(map(str, widths))} "
+        f"bits: {told}."
+    )
+    return fig
