@@ -4,6 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 COLAB := .venv-colab/bin
 PEERS := .venv-peers/bin
+SITE := .venv-site/bin
 TORCH ?= $(shell grep '^torch==' requirements.lock)
 TRITON ?= $(shell grep '^triton==' requirements.lock)
 PIP := -m pip --disable-pip-version-check
@@ -13,7 +14,7 @@ BENCH ?= import_time widget_latency subject recovered outliers methods qlora_ste
 CORE := minquant/numerics/*.py $(addprefix minquant/methods/,rtn.py llm_int8.py smoothquant.py gptq.py awq.py)
 ROOT_MAY := $(if $(filter 0,$(shell id -u)),--allow-root)
 
-.PHONY: help env lab test test-colab notebooks readme bench peers golden lint core lock colab archive clean
+.PHONY: help env lab test test-colab notebooks readme bench peers golden lint core lock colab site archive clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile | expand -t 20
@@ -60,12 +61,15 @@ readme: env  ## print README's example and save its pictures anew
 bench: env  ## measure: $(BENCH), or BENCH="name ..." of benchmarks/
 	missed=0; for name in $(BENCH); do $(BIN)/python benchmarks/$$name.py || missed=1; done; exit $$missed
 
+# What an extra of pyproject.toml asks for, without the package itself.
+asked = import tomllib; extras = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; print(*extras["$(1)"], sep="\n")
+
 # They ask for other versions than the course does, so they live apart, and this package
 # goes beside them as it is.
 .venv-peers/.ready: pyproject.toml setup.py requirements.lock
 	$(PYTHON) -m venv .venv-peers
 	$(PEERS)/python $(PIP) install '$(TORCH)'
-	$(PEERS)/python -c 'import tomllib; extras = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; print(*extras["peers"], sep="\n")' > .venv-peers/asked.txt
+	$(PEERS)/python -c '$(call asked,peers)' > .venv-peers/asked.txt
 	$(PEERS)/python $(PIP) install '$(TORCH)' -r .venv-peers/asked.txt
 	$(PEERS)/python $(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
@@ -106,10 +110,19 @@ endef
 colab: env  ## let the notebooks install themselves on Colab: make colab REPO=https://…
 	$(BIN)/python $(NOTEBOOKS) colab '$(REPO)'
 
+.venv-site/.ready: pyproject.toml
+	$(PYTHON) -m venv .venv-site
+	$(SITE)/python -c '$(call asked,site)' > .venv-site/asked.txt
+	$(SITE)/python $(PIP) install -r .venv-site/asked.txt
+	@touch $@
+
+site: .venv-site/.ready  ## dist/site: the course as pages that need no Python
+	$(SITE)/python docs/build.py
+
 archive:  ## dist/minquant.zip: what a learner uploads to Colab without a repository
 	mkdir -p dist
 	git archive --format zip --output dist/minquant.zip HEAD \
 		pyproject.toml setup.py requirements-smollm2.txt README.md LICENSE minquant data notebooks benchmarks
 
 clean:  ## remove the environments
-	rm -rf .venv .venv-colab .venv-lock .venv-peers
+	rm -rf .venv .venv-colab .venv-lock .venv-peers .venv-site

@@ -126,6 +126,22 @@ export function roundNumbers(low, high, most) {
   return numbers.map((at) => [at, at === 0 ? "0" : minus(at.toFixed(decimals))]);
 }
 
+/** Places for labels along a line, at least `gap` apart and near where they belong. */
+export function apart(places, gap) {
+  const order = places.map((_, i) => i).sort((a, b) => places[a] - places[b]);
+  const moved = [...places];
+  for (let round = 0; round < 50; round++) {
+    for (let k = 1; k < order.length; k++) {
+      const [left, right] = [order[k - 1], order[k]];
+      const overlap = gap - (moved[right] - moved[left]);
+      if (overlap <= 0.01) continue;
+      moved[left] -= overlap / 2;
+      moved[right] += overlap / 2;
+    }
+  }
+  return moved;
+}
+
 // --- the page: elements, and the frame of a picture ---
 
 const SVG = "http://www.w3.org/2000/svg";

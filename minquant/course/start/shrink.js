@@ -6,7 +6,7 @@
 //     ████████▒▒┆         the bytes, inside those of 16 bits
 //     the goat sleeps     what the model writes; changed words are marked
 import {
-  clamp, fitRuler, fp16, frame, glide, html, integer, levelOf, number, quantize, set,
+  apart, clamp, fitRuler, fp16, frame, glide, html, integer, levelOf, number, quantize, set,
   slider, svg,
 } from "../live/base.js";
 
@@ -15,6 +15,7 @@ const LINE = 38;
 const RULER = 128;
 const BAR = { y: 214, height: 26 };
 const HEIGHT = 262;
+const NAME = 62; // the width of a number, at most
 const MOST_TICKS = 8; // bits: a ruler of more is drawn as a solid band
 
 /** Five weights at a width: the ruler (none at 16 bits, which is fp16), the values. */
@@ -67,13 +68,16 @@ function render({ model, el }) {
   let wide = 0;
   const move = glide((places) => {
     const middle = (LINE + RULER) / 2;
+    const shown = each.map((_, i) => i).filter((i) => each[i].is.textContent);
+    apart(shown.map((i) => places[i]), NAME).forEach((place, k) => {
+      set(each[shown[k]].is, { x: place });
+    });
     each.forEach((artist, i) => {
       const [from, to] = [x(weights[i]), places[i]];
       set(artist.thread, {
         d: `M${from} ${LINE}C${from} ${middle} ${to} ${middle} ${to} ${RULER}`,
       });
       set(artist.kept, { cx: to });
-      set(artist.is, { x: to });
     });
     const [quantized, elsewhere] = places.slice(-2);
     set(codes, { width: quantized });
@@ -89,9 +93,10 @@ function render({ model, el }) {
     set(axis, { d: `M10 ${LINE}H${width - 10}` });
     set(body, { x: x(-top) - 10, width: x(top) - x(-top) + 20 });
     drawTicks(ruler, now.bits);
+    const names = apart(weights.map(x), NAME);
     each.forEach((artist, i) => {
       set(artist.dot, { cx: x(weights[i]) });
-      set(artist.was, { x: x(weights[i]) });
+      set(artist.was, { x: names[i] });
       artist.is.textContent = // once for each tick
         values.indexOf(values[i]) === i ? number(values[i], 3) : "";
     });
