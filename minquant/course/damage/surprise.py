@@ -25,6 +25,7 @@ from minquant.course.drawing import palette
 from minquant.models.text import HasText, encode
 
 DARKEST = 6.0  # nats: no darker from here on
+INTENSE = 0.6  # of the colour, at most
 MARKED = 3.0  # nats: one chance in twenty
 
 
@@ -92,13 +93,12 @@ def nats_of(
 
 
 def _word(token: str, surprise: float) -> str:
-    """One token on its ground; black or white, whatever reads better on it."""
-    share = min(surprise / DARKEST, 1.0)
+    """One token on its ground, which is never so dark that ink cannot be read on it."""
+    share = INTENSE * min(surprise / DARKEST, 1.0)
     red, green, blue = (int(palette.VERMILION[i : i + 2], 16) for i in (1, 3, 5))
     ground = [round(255 + share * (part - 255)) for part in (red, green, blue)]
-    ink = palette.INK if share < 0.75 else palette.PAPER
     line = "underline" if surprise > MARKED else "none"
-    look = f"background:rgb{tuple(ground)};color:{ink};text-decoration:{line}"
+    look = f"background:rgb{tuple(ground)};color:{palette.INK};text-decoration:{line}"
     return (
         f'<span style="{look}" title="{surprise:.2f} nats">{html.escape(token)}</span>'
     )
