@@ -10,7 +10,6 @@ by_fame                 facts, by how famous the person is
 by_steps_and_distance   sums and recall
 wrong_answers           what an obscure person's question gets
 live_surprise           a text coloured by surprise, with the model to choose
-loss_and_exam           versions of a real model: what they pay, and what they know
 capitals_by_population  what is left of its capitals, by how many people live there
 """
 
@@ -37,8 +36,7 @@ from minquant.course.drawing.figure_levels import accuracy_by_level
 from minquant.course.drawing.figures import Picture, plot
 from minquant.course.drawing.numbers import number
 from minquant.course.drawing.table import Table
-from minquant.measure.evaluate import LayerError, Perplexity, compare, perfect_reader
-from minquant.measure.exam import Score, compare_exams
+from minquant.measure.evaluate import LayerError, Perplexity, perfect_reader
 from minquant.measure.measured import Row
 from minquant.measure.probes import Accuracy
 from minquant.methods.rtn import quantize_rtn
@@ -207,29 +205,6 @@ def live_surprise(
     return live_surprise_picture(models, tokenizer, text, texts)
 
 
-def loss_and_exam(
-    rows: Mapping[str, Row], keys: Sequence[str], groups: Sequence[str]
-) -> Table:
-    """Added loss of versions of SmolLM2, and their points in groups of the exam, with
-    95 % intervals, all in pairs with the model as it came.
-
-    rows: `mq.measured()`.
-    """
-    whole = rows["float"]
-    found = []
-    for key in keys:
-        change = compare(whole.loss, rows[key].loss)
-        points = compare_exams(whole.exam, rows[key].exam).groups()
-        cells = [
-            f"{number(points[group].mean, digits=2, sign=True)} "
-            f"[{points[group].low:.0f}, {points[group].high:.0f}]"
-            for group in groups
-        ]
-        loss = f"+{change.mean:.2f} [{change.low:.2f}, {change.high:.2f}]"
-        found.append([key, f"{rows[key].bits_per_weight:.2f}", loss, *cells])
-    return Table(["version", "bits", "added loss (nats)", *groups], found)
-
-
 class _Level(NamedTuple):
     """A score, as `accuracy_by_level` takes it."""
 
@@ -242,19 +217,22 @@ class _Level(NamedTuple):
         return self.low, self.high
 
 
-def capitals_by_population(rows: Mapping[str, Row], keys: Sequence[str]) -> Picture:
+def capitals_by_population(
+    rows: Mapping[str, Row], versions: Mapping[str, str]
+) -> Picture:
     """Capitals that are right, by quarters of the countries by population: SmolLM2 as
     it came, and versions.
 
-    rows: `mq.measured()`.
+    rows: `mq.measured()`. versions: name to key of a row.
     """
 
     def levels(key: str) -> dict[int, _Level]:
-        scores: Sequence[Score] = list(rows[key].exam.levels("capital").values())
+        scores = rows[key].exam.levels("capital").values()
         return {i: _Level(s.mean, s.low, s.high) for i, s in enumerate(scores)}
 
+    named = {"as it came": "float", **versions}
     return accuracy_by_level(
-        {"as it came": levels("float"), **{key: levels(key) for key in keys}},
+        {name: levels(key) for name, key in named.items()},
         "countries by population",
         levels=["largest quarter", "second", "third", "smallest quarter"],
         title="Whose capital does SmolLM2 still know?",
