@@ -6,7 +6,8 @@ The lessons are executed, so this only arranges them for Sphinx, which makes the
 
 - the set-up is left out, and a proof is folded under its title;
 - a live picture is put in as what it is, an ES module with its data, so that it moves;
-- links between notebooks become links between pages.
+- links between notebooks become links between pages, and a word of the glossary
+  becomes a link where a lesson uses it first, unless the lesson explains it itself.
 
 It needs the packages of the extra `site` and neither torch nor minquant's other
 packages. Everything that a page asks for lies in dist/site.
@@ -52,7 +53,8 @@ def main() -> None:
     shutil.copytree(HERE, SOURCE, ignore=shutil.ignore_patterns("build.py", "__*"))
     shutil.copy(mathjax(), SOURCE / "_static/mathjax.js")
     shutil.copy(ROOT / "minquant/course/live/base.css", SOURCE / "_static/live.css")
-    made = [lesson(path) for path in lessons()]
+    words = glossary()
+    made = [lesson(path, words) for path in lessons()]
     (SOURCE / "index.md").write_text(start_page(made), encoding="utf-8")
     sphinx = [sys.executable, "-m", "sphinx", "-b", "html", "-q", "-W", "--keep-going"]
     subprocess.run([*sphinx, "-d", f"{SOURCE}-read", SOURCE, SITE], check=True)
@@ -80,8 +82,11 @@ class Lesson(NamedTuple):
     thumbnail: str
 
 
-def lesson(path: Path) -> Lesson:
-    """Arrange a notebook for Sphinx and write it to the sources."""
+def lesson(path: Path, words: dict[str, str]) -> Lesson:
+    """Arrange a notebook for Sphinx and write it to the sources.
+
+    words: those of the glossary, and the number of the lesson that explains each.
+    """
     nb = nbformat.read(path, 4)
     states = nb.metadata.get("widgets", {}).get(STATES, {}).get("state", {})
     nb.cells = [cell for cell in nb.cells if "setup" not in tags(cell)]
@@ -93,6 +98,10 @@ def lesson(path: Path) -> Lesson:
     rest = first.source[found.end() :]
     first.source = f"# {title}\n\n*{line}* {minutes(header)}{rest}"
     places = count(1)
+    elsewhere = [word for word, number in words.items() if number != path.name[:2]]
+    for cell in nb.cells[1:]:
+        if cell.cell_type == "markdown":
+            cell.source = linked(cell.source, elsewhere)
     for cell in nb.cells:
         if cell.cell_type == "code":
             fold(cell)
@@ -158,6 +167,46 @@ def thumbnail(nb: NotebookNode, name: str) -> str:
             file.write_bytes(base64.b64decode(found[1]))
             return f"_static/{file.name}"
     return ""
+
+
+# --- the glossary ---
+
+ENTRY = re.compile(r"^(\S.*)\n: (.*\(\[(\d\d)\].*)$", re.MULTILINE)
+# Where no link can stand: code, formulas, links, headings, HTML, bold and cursive.
+KEPT = re.compile(
+    r"```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$\n]+\$|!?\[[^\]]*\]\([^)]*\)|^#.*?$|"
+    r"<[^>]*>|\*+[^*]+\*+|^\|.*?$",
+    re.DOTALL | re.MULTILINE,
+)
+
+
+def glossary() -> dict[str, str]:
+    """Write docs/glossary.md as Sphinx's glossary. Returns each word, and the number of
+    the lesson that explains it."""
+    file = SOURCE / "glossary.md"
+    text = file.read_text(encoding="utf-8")
+    found = ENTRY.findall(text)
+    entries = "\n\n".join(
+        "\n".join(word.split(", ")) + f"\n  {meaning}" for word, meaning, _ in found
+    )
+    begin = text.index(found[0][0])
+    made = f"{text[:begin]}```{{glossary}}\n{entries}\n```\n"
+    file.write_text(made, encoding="utf-8")
+    return {word: lesson for words, _, lesson in found for word in words.split(", ")}
+
+
+def linked(text: str, words: list[str]) -> str:
+    """A text in which each word leads to the glossary where it stands first. The words
+    found are taken from the list."""
+    for word in list(words):
+        kept = [match.span() for match in KEPT.finditer(text)]
+        for match in re.finditer(rf"(?<![\w.-]){re.escape(word)}s?(?![\w(-])", text):
+            if not any(a <= match.start() < b for a, b in kept):
+                link = f"{{term}}`{match[0]} <{word}>`"
+                text = text[: match.start()] + link + text[match.end() :]
+                words.remove(word)
+                break
+    return text
 
 
 # --- the start page ---
