@@ -184,7 +184,7 @@ def glossary() -> dict[str, str]:
     """Write docs/glossary.md as Sphinx's glossary. Returns each word, and the number of
     the lesson that explains it."""
     file = SOURCE / "glossary.md"
-    text = file.read_text(encoding="utf-8")
+    text = file.read_text(encoding="utf-8").replace("](../notebooks/", "](")
     found = ENTRY.findall(text)
     entries = "\n\n".join(
         "\n".join(word.split(", ")) + f"\n  {meaning}" for word, meaning, _ in found

@@ -21,6 +21,8 @@ from helpers.llama_cpp import SPEC, Engine  # noqa: E402
 
 README = ROOT / "README.md"
 TEXT = README.read_text(encoding="utf-8")
+MANUAL = ROOT / "docs/package.md"  # the example, the names, the letters
+SAID = MANUAL.read_text(encoding="utf-8")
 EXAMPLE = re.compile(r"```python\n(.*?)```\n\n```text\n(.*?)```", re.DOTALL)
 COMMAND = re.compile(
     r"```console\n(python -m .*?)\n```\n\n```text\n(.*?)```", re.DOTALL
@@ -29,7 +31,7 @@ NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
 COURSE = TEXT.partition("## The course\n")[2].partition("\n## ")[0]
 LESSONS = re.findall(r"^\| (\d\d) \| (.+?) \| .+ \|$", COURSE, re.MULTILINE)
 LINK = re.compile(r"\[(.+)\]\(notebooks/(\w+\.ipynb)\)")
-PAGES = [README, *sorted(ROOT.glob("*/README.md"))]
+PAGES = [README, *sorted(ROOT.glob("*/README.md")), *sorted(ROOT.glob("docs/*.md"))]
 
 
 def printed(code, cwd=ROOT):
@@ -60,15 +62,15 @@ def page_of(command, cwd):
 
 
 def update():
-    """Write what the example and the command print today into the README."""
-    code, _ = EXAMPLE.search(TEXT).groups()
+    """Write what the example and the command print today into their pages."""
+    code, _ = EXAMPLE.search(SAID).groups()
     shown = f"```python\n{code}```\n\n```text\n{printed(code)}```"
-    text = EXAMPLE.sub(lambda _: shown, TEXT)
+    MANUAL.write_text(EXAMPLE.sub(lambda _: shown, SAID), encoding="utf-8")
     command, _ = COMMAND.search(TEXT).groups()
     with tempfile.TemporaryDirectory() as folder:
         page = page_of(command, folder)
     shown = f"```console\n{command}\n```\n\n```text\n{page}```"
-    README.write_text(COMMAND.sub(lambda _: shown, text), encoding="utf-8")
+    README.write_text(COMMAND.sub(lambda _: shown, TEXT), encoding="utf-8")
 
 
 def title(path):
@@ -77,13 +79,13 @@ def title(path):
 
 
 def test_there_is_one_example_and_it_prints_what_the_page_says():
-    ((code, output),) = EXAMPLE.findall(TEXT)
+    ((code, output),) = EXAMPLE.findall(SAID)
     assert printed(code) == output
 
 
 def test_what_follows_the_example_works_and_writes_the_folders(tmp_path):
-    first, second = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-    (between,) = re.findall(r"`(mq\.export\(.*?\))`", TEXT)
+    first, second = re.findall(r"```python\n(.*?)```", SAID, re.DOTALL)
+    (between,) = re.findall(r"`(mq\.export\(.*?\))`", SAID)
     code = [first, between, second.replace("batches)", "batches, progress=False)")]
     printed("\n".join(code), tmp_path)
     folders = sorted(path.parent.name for path in tmp_path.glob("*/model.safetensors"))
@@ -117,7 +119,7 @@ def test_the_command_prints_what_the_page_says_and_llama_cpp_runs_the_file(tmp_p
 
 
 def test_the_example_is_of_a_size_to_be_read_at_a_glance():
-    ((code, _),) = EXAMPLE.findall(TEXT)
+    ((code, _),) = EXAMPLE.findall(SAID)
     assert len([line for line in code.splitlines() if line]) <= 12
     assert max(map(len, code.splitlines())) <= 88
 
@@ -153,7 +155,8 @@ def test_every_link_leads_to_a_file():
     for page in PAGES:
         places = re.findall(r'\]\(([^)#]+)\)|src="([^"]+)"', page.read_text())
         for place in map("".join, places):
-            if not place.startswith("https://") and not (page.parent / place).exists():
+            there = (page.parent / place).exists() or place.startswith("https://")
+            if not there:
                 broken.append(f"{page.relative_to(ROOT)}: {place}")
     assert broken == []
 
