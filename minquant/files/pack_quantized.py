@@ -84,7 +84,7 @@ def unpack_words(
 def check(quantized: QuantizedTensor, dtype: torch.dtype = torch.float16) -> None:
     """Raises ValueError if the format cannot store the matrix, or dtype its scales."""
     grid, scales = quantized.grid, quantized.scales
-    is_symmetric = isinstance(grid, IntegerGrid) and not grid.has_zeros
+    is_symmetric = isinstance(grid, IntegerGrid) and grid.fit in ("absmax", "absmean")
     if not is_symmetric or grid.bits not in WIDTHS:
         raise ValueError(
             f"grid is {grid.name} of {grid.bits} bits, which the format has no word "

@@ -221,4 +221,6 @@ def _pushes(
             f"H does not factor at damping {damping}: some inputs are sums of others; "
             f"choose damping={max(0.01, 10 * damping):g}, or calibrate on more tokens"
         )
-    return (L / L.diagonal().contiguous()).to(dtype).flip(0, 1)
+    del reversed_H, diagonal  # as large as L, and so is what flip makes
+    L /= L.diagonal().clone()
+    return L.to(dtype).flip(0, 1)

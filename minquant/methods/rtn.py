@@ -1,6 +1,7 @@
 """Round to nearest (RTN): every weight by itself, to the nearest value of its ruler.
 
     scale = largest |w| of the group / largest level        symmetric grids, codebooks
+    scale = the weight with the largest |w| / lowest level  signed grids
     scale = (max − min) / (2^bits − 1)                      zero-point grids, which also
     zero  = round(−min / scale)                             have a zero; min ≤ 0 ≤ max
     codes = clamp(round(W / scale) + zero)                  what is stored
@@ -92,11 +93,13 @@ def quantize_with(
     """W rounded to nearest with given rulers: scales and zeros as stored.
 
     Raises as `quantize_rtn` does, and ValueError if scales or zeros do not fit W's
-    groups or the grid, or a scale is not a positive number.
+    groups or the grid, or a scale is not a positive number; on signed grids it may be
+    negative.
     """
     groups = split(floats(W), granularity)  # (rows, n_groups, g)
     check_rulers(tuple(W.shape), scales, zeros, grid, granularity)
     values = scale_values(scales)
+    values = values.abs() if grid.fit == "extreme" else values
     if bad := int((~((values > 0) & values.isfinite())).sum()):
         raise ValueError(
             f"scales hold {bad} of {values.numel()} numbers that are not positive and "
@@ -180,6 +183,9 @@ def _ends(groups: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
     if grid.fit == "range":  # the range always contains 0
         return groups.amin(-1).clamp(max=0), groups.amax(-1).clamp(min=0)
     sizes = groups.abs()
+    if grid.fit == "extreme":  # both ends change places where it is negative
+        extreme = groups.gather(-1, sizes.argmax(-1, keepdim=True)).squeeze(-1)
+        return -extreme, extreme
     top = sizes.mean(-1) if grid.fit == "absmean" else sizes.amax(-1)
     return -top, top
 

@@ -132,6 +132,7 @@ def quantize_(
             for name, (_, W_hat) in results.items():
                 Ws[name].copy_(W_hat)
                 bar.update()
+            del inputs, results, W_hat  # before the text goes on to the next group
     report.update({name: report[first_of[name]] for name in selected})
     for name in selected:
         if why := report.fell_back.get(first_of[name]):
@@ -153,6 +154,8 @@ def check_finite(model: nn.Module) -> None:
     for name, parameter in model.named_parameters():
         if parameter.is_meta or parameter.dtype.itemsize == 1:
             continue  # these are refused later, as no weights to quantize
+        if not parameter.numel() or torch.stack(parameter.aminmax()).isfinite().all():
+            continue  # aminmax passes NaN on, and makes no mask as large as the weights
         if bad := int((~parameter.isfinite()).sum()):
             raise ValueError(
                 f"model has {bad} of {parameter.numel()} numbers in {name} that are "

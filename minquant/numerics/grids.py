@@ -6,6 +6,7 @@ what each is worth on a ruler of scale 1 with its zero at 0:
     integer grids   the code is the value, all steps are equal
         absmax(4)           −7 … 7        scale = absmax / 7      symmetric
         symmetric_full(4)   −8 … 7        scale = absmax / 7.5    all 16 codes used
+        signed(4)           −8 … 7        scale = extreme / −8    the largest |w| exact
         zero_point(4)        0 … 15       scale = range / 15      and a zero to subtract
         TERNARY             −1, 0, 1      scale = mean |w|
     codebooks       the code is a place in an ascending list, the steps are uneven
@@ -41,8 +42,9 @@ class IntegerGrid:
     """The integers low … high, one step apart: the code is the value.
 
     bits: what a code takes in storage. fit: what the scale is fitted to in each group:
-    its largest |w|, its mean |w|, or the range from lowest to highest (with a zero).
-    reach: the scale is that number over reach.
+    its largest |w|, its mean |w|, the range from lowest to highest (with a zero), or
+    its extreme: the weight with the largest |w|, with its sign. reach: the scale is
+    that number over reach.
     """
 
     name: str
@@ -50,7 +52,7 @@ class IntegerGrid:
     low: int
     high: int
     reach: float
-    fit: Literal["absmax", "range", "absmean"] = "absmax"
+    fit: Literal["absmax", "range", "absmean", "extreme"] = "absmax"
 
     @property
     def levels(self) -> range:
@@ -128,6 +130,23 @@ def symmetric_full(bits: int) -> IntegerGrid:
     """
     half = 2 ** (_width(bits) - 1)
     return IntegerGrid("symmetric_full", bits, -half, half - 1, half - 0.5)
+
+
+def signed(bits: int) -> IntegerGrid:
+    """All codes, −2^(b−1) … 2^(b−1)−1, with the scale extreme/−2^(b−1), of either sign.
+
+    The extreme is the weight with the largest |w|; it gets the lowest code, and no
+    error. So a step is absmax/2^(b−1), shorter than that of `symmetric_full`; a weight
+    near the extreme's size, but of the other sign, is cut by up to a step. This is the
+    ruler of llama.cpp's Q4_0 and Q5_0. bits: 2 to 16, else ValueError.
+
+    >>> import minquant as mq
+    >>> q = mq.quantize_rtn(torch.tensor([[4.0, -1.0, -3.6]]), signed(4))
+    >>> q.codes.tolist(), q.scales.tolist(), q.dequantize().tolist()
+    ([[-8, 2, 7]], [[-0.5]], [[4.0, -1.0, -3.5]])
+    """
+    half = 2 ** (_width(bits) - 1)
+    return IntegerGrid("signed", bits, -half, half - 1, -half, fit="extreme")
 
 
 def zero_point(bits: int) -> IntegerGrid:

@@ -170,10 +170,17 @@ def store_unchecked(
     """
     ideal = ideal.masked_fill(ideal == 0, EMPTY)
     if not isinstance(scale_dtype, torch.dtype):
+        if grid.fit == "extreme":
+            raise ValueError(
+                f"scale_dtype is a format of positive scales, and those of grid "
+                f"{grid.name} have both signs; take a dtype, such as torch.float16"
+            )
         return scale_dtype(ideal.clamp(min=torch.finfo(torch.float32).tiny), grid)
     info = torch.finfo(scale_dtype)
-    ideal = ideal.masked_fill(ideal > largest(scale_dtype), torch.nan)
-    return ideal.clamp(min=info.tiny * info.eps).to(scale_dtype)  # subnormal
+    sizes = ideal.abs()
+    sizes = sizes.masked_fill(sizes > largest(scale_dtype), torch.nan)
+    sizes = sizes.clamp(min=info.tiny * info.eps)  # subnormal
+    return sizes.copysign(ideal).to(scale_dtype)
 
 
 def store(
@@ -199,8 +206,8 @@ def store(
     if n := int((~values.isfinite()).sum()):
         name = scale_name(stored) if isinstance(stored, StoredScales) else scale_dtype
         raise ScaleOverflow(
-            f"scale: {n} of {values.numel()}, up to {ideal.max():.3g}, is not finite "
-            f"in {name}; check the scale of W, or take scale_dtype={ideal.dtype}"
+            f"scale: {n} of {values.numel()}, up to {ideal.abs().max():.3g}, is not "
+            f"finite in {name}; check the scale of W, or take scale_dtype={ideal.dtype}"
         )
     return stored
 

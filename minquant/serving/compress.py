@@ -11,11 +11,12 @@ The command `python -m minquant` is the same function. What it does:
     4. write it, read it back, and compare that with the original, on the other half
     5. add a page that says what was done and what that cost: `card`
 
-The recipe: symmetric grids with all codes in use, which both formats store. GPTQ rounds
-the columns with the largest inputs first. It is done once for each of DAMPINGS, and a
-quarter of the calibration text, held out for that, says which moved the model's
-predictions least. (Errors of layers do not say it: on both models of the course their
-favourite was the worse one.) AWQ's scales are folded into the layers before.
+The recipe: `symmetric_full`, and for GGUF `signed`, which errs less and which
+compressed-tensors has no word for. GPTQ rounds the columns with the largest inputs
+first. It is done once for each of DAMPINGS, and a quarter of the calibration text, held
+out for that, says which moved the model's predictions least. (Errors of layers do not
+say it: on both models of the course their favourite was the worse one.) AWQ's scales
+are folded into the layers before.
 
 The fingerprint of a document decides which half it belongs to. Documents of the test
 split always judge, those of the calibration split never do. Without text the model
@@ -70,7 +71,7 @@ from minquant.models.text import (
     sample,
     text_of,
 )
-from minquant.numerics.grids import symmetric_full
+from minquant.numerics.grids import IntegerGrid, signed, symmetric_full
 from minquant.numerics.groups import per_group
 from minquant.planning.choice import Harm
 from minquant.serving.card import card
@@ -170,7 +171,7 @@ def compress(
     to_choose, to_calibrate = to_calibrate[:quarter], to_calibrate[quarter:]
     batches = None if method == "rtn" else _batches(original, tokenizer, to_calibrate)
 
-    ruler = {"grid": symmetric_full(bits), "granularity": per_group(g)}
+    ruler = {"grid": _grid(bits, format), "granularity": per_group(g)}
     function = partial(METHODS[method], **ruler, scale_dtype=dtype)
     candidates = []
     for i, (d, report) in enumerate(zip(dampings, reports, strict=True)):
@@ -282,11 +283,16 @@ def _group_size(model: nn.Module, format: str) -> int:
     )
 
 
+def _grid(bits: int, format: str) -> IntegerGrid:
+    """The grid of the recipe."""
+    return signed(bits) if format == "gguf" else symmetric_full(bits)
+
+
 def _check_writable(
     model: nn.Module, tokenizer: Any, bits: int, g: int, format: str, dtype: torch.dtype
 ) -> None:
     """Raises ValueError if export could not write the result."""
-    grid, granularity = symmetric_full(bits), per_group(g)
+    grid, granularity = _grid(bits, format), per_group(g)
     try:
         check_export(model, tokenizer, grid, granularity, format=format, dtype=dtype)
     except ValueError as problem:

@@ -153,3 +153,11 @@ def test_what_no_block_can_hold_is_refused(W, name, options, message):
 def test_bytes_that_are_no_whole_blocks_are_refused():
     with pytest.raises(ValueError, match="rows of 17 bytes; a block of Q4_0 has 18"):
         dequantize_blocks(torch.zeros(1, 17, dtype=torch.uint8), "Q4_0")
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_what_is_read_has_memory_of_its_own(name):
+    """A view would keep the whole file mapped for as long as a norm of it lives."""
+    data = torch.zeros(2, 256 // TYPES[name].weights * TYPES[name].nbytes).byte()
+    place = data.untyped_storage().data_ptr()
+    assert dequantize_blocks(data, name).untyped_storage().data_ptr() != place

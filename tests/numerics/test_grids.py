@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from minquant.numerics import grids
 from minquant.numerics.grids import FP4, FP8_E4M3, FP8_E5M2, NF4, TERNARY, Codebook
 
-INTEGERS = [grids.absmax, grids.symmetric_full, grids.zero_point]
+INTEGERS = [grids.absmax, grids.symmetric_full, grids.signed, grids.zero_point]
 GRIDS = [make(b) for make in INTEGERS for b in range(2, 17)]
 GRIDS += [NF4, FP4, FP8_E4M3, FP8_E5M2, TERNARY]
 

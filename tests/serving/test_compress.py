@@ -102,7 +102,7 @@ def test_a_file_for_llama_cpp(for_gguf, tmp_path):
     W = mq.weight_of(
         mq.linear_layers(mq.load(for_gguf)[0])["model.layers.0.mlp.up_proj"]
     )
-    q = mq.quantize_rtn(W, mq.symmetric_full(4), mq.per_group(32))
+    q = mq.quantize_rtn(W, mq.signed(4), mq.per_group(32))
     there = mq.weight_of(mq.linear_layers(small)["model.layers.0.mlp.up_proj"])
     assert torch.equal(there, q.dequantize())
 

@@ -93,6 +93,26 @@ def test_codes_go_in_as_they_are(kind, name, tmp_path):
     )  # llama.cpp rounds the inputs to 8 bits, of a random model
 
 
+@pytest.mark.parametrize(("bits", "name"), [(4, "Q4_0"), (5, "Q5_0")])
+def test_gptqs_codes_on_the_signed_ruler_go_in_as_they_are(bits, name, tmp_path):
+    ruler = {"grid": mq.signed(bits), "granularity": mq.per_group(32)}
+    small, report = mq.quantize(
+        small_gguf.model(),
+        partial(mq.quantize_gptq, act_order=True, **ruler),
+        calibration=[torch.arange(64).view(2, 32)],
+        progress=False,
+    )
+    path = tmp_path / "m.gguf"
+    plan = write_gguf(small, report, small_gguf.tokenizer(), path, embeddings="F32")
+    assert plan.types["blk.0.ffn_gate.weight"] == name and not plan.replaced
+    back, _ = load_gguf(path)
+    for layer, q in report.items():
+        assert (q.scales < 0).any()
+        assert torch.equal(mq.weight_of(back.get_submodule(layer)), q.dequantize())
+    apart, _ = differences(path, back)
+    assert apart.mean() < 0.2  # as above: llama.cpp rounds the inputs to 8 bits
+
+
 def test_packed_layers_are_written_as_well(tmp_path):
     small, report = quantized(small_gguf.model(), mq.symmetric_full(4))
     first, second = tmp_path / "a.gguf", tmp_path / "b.gguf"
