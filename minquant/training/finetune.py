@@ -22,9 +22,8 @@ MasterAdam also needs each gradient in fp32. It updates one parameter after anot
 frees that gradient again, so the extra memory is 4 bytes for each number of the largest
 parameter, not of all.
 
-Gradients are clipped to a norm of CLIP, as in QLoRA's paper. Without that the first
-gradients would throw the model far off, as it is sure of wrong answers. What is left
-out: weight decay, and loss scaling (bf16 needs none). Lesson 09.
+The loop is `loop.py`. What is left out: weight decay, and loss scaling (bf16 needs
+none). Lesson 09.
 """
 
 import copy
@@ -41,10 +40,10 @@ from torch import Tensor, nn
 from minquant.layers.lora import nf4
 from minquant.training.adapters import add_adapters_, trainable
 from minquant.training.checkpoint import EVERY, Checkpoint
+from minquant.training.loop import train_steps_
 
 WAYS = "full", "lora", "qlora"
 RATES = {"full": 1e-3, "lora": 6e-3, "qlora": 6e-3}  # Adam's, for the small almanac
-CLIP = 1.0  # the largest norm of a gradient
 WARM_UP = 10  # steps in which the learning rate rises
 
 
@@ -191,30 +190,23 @@ def train_(
     Raises ValueError if a loss or a gradient is not finite (before the step is taken),
     if a batch has no label, and if the checkpoint is of another run.
     """
-    model, optimizer = student.model.train(), student.optimizer
-    run = Checkpoint(checkpoint, every, model, optimizer, [student.rate, batches])
-    losses = run.resume_()
-    for step in range(len(losses), len(batches)):
-        warm_up = min(1, (step + 1) / WARM_UP)
-        share = warm_up * (1 + cos(pi * step / len(batches))) / 2
-        for group in optimizer.param_groups:
-            group["lr"] = student.rate * share
-        optimizer.zero_grad()
-        loss = batch_loss(model, *batches[step])
-        loss.backward()
-        trained = [p for p in model.parameters() if p.requires_grad]
-        norm = nn.utils.clip_grad_norm_(trained, CLIP)
-        if not (loss.isfinite() and norm.isfinite()):
-            raise ValueError(
-                f"the loss is {loss.item()} and the gradient's norm {norm.item()} at "
-                f"step {step}; lower rate {student.rate}"
-            )
-        optimizer.step()
-        losses.append(loss.item())
-        run.step_done(losses, len(batches))
-    optimizer.zero_grad()
+    model = student.model.train()
+    settings = [student.rate, batches]
+    run = Checkpoint(checkpoint, every, model, student.optimizer, settings)
+    losses = train_steps_(
+        run,
+        len(batches),
+        lambda step: batch_loss(model, *batches[step]),
+        student.rate,
+        _schedule,
+    )
     model.eval()
     return losses
+
+
+def _schedule(step: int, steps: int) -> float:
+    """The learning rate at a step, as a share of the highest."""
+    return min(1, (step + 1) / WARM_UP) * (1 + cos(pi * step / steps)) / 2
 
 
 def batch_loss(

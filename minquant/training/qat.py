@@ -36,7 +36,6 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
-from tqdm.auto import tqdm
 
 from minquant.methods.rtn import fake_quantize, quantize_rtn
 from minquant.models.linear_layers import (
@@ -51,6 +50,7 @@ from minquant.numerics.grids import TERNARY, Grid
 from minquant.numerics.groups import PER_CHANNEL, Granularity
 from minquant.training.adapters import adapters
 from minquant.training.checkpoint import EVERY, Checkpoint
+from minquant.training.loop import train_steps_
 
 WARM_UP = 0.1  # share of the steps in which the rate rises
 
@@ -163,27 +163,15 @@ def train(
     optimizer = torch.optim.AdamW(weights, rate, betas=(0.9, 0.95), weight_decay=0.0)
     settings = [batches, grid, granularity, rate, teacher]
     run = Checkpoint(checkpoint, every, twin, optimizer, settings)
-    losses = run.resume_()
     device = weights[0].device
-    bar = tqdm(total=len(batches), desc="training", delay=3, disable=not progress)
-    with bar:
-        bar.update(len(losses))
-        for step in range(len(losses), len(batches)):
-            for group in optimizer.param_groups:
-                group["lr"] = rate * schedule(step, len(batches))
-            loss = _loss(twin, model if teacher else None, batches[step].to(device))
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            norm = nn.utils.clip_grad_norm_(weights, 1.0)
-            if not (loss.isfinite() and norm.isfinite()):
-                raise ValueError(
-                    f"the loss is {loss.item()} and the gradient's norm {norm.item()} "
-                    f"at step {step}; lower rate {rate}"
-                )
-            optimizer.step()
-            losses.append(loss.item())
-            run.step_done(losses, len(batches))
-            bar.update()
+    losses = train_steps_(
+        run,
+        len(batches),
+        lambda i: _loss(twin, model if teacher else None, batches[i].to(device)),
+        rate,
+        schedule,
+        progress=progress,
+    )
     twin.requires_grad_(False)
     report = Report()
     for name, layer in layers.items():
