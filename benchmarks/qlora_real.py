@@ -54,7 +54,6 @@ RATE = 1e-3
 WAYS = ("float", "nf4", "lora", "qlora")
 UNTAUGHT = {"float": "lora", "nf4": "qlora"}  # untrained adapters change nothing
 OLD = ("capital", "element", "opposite")
-OTHERS = 50  # is added to a seed: people whom its model is not taught
 TRIAL = 100  # the seed of the people whom rates are tried on
 TRIED = (3e-4, 1e-3, 3e-3)
 LEARNT = 0.9
@@ -71,19 +70,25 @@ def subject() -> tuple[nn.Module, Any]:
     return load("smollm2")
 
 
+def groups(seed: int) -> tuple[list[strangers.Stranger], list[strangers.Stranger]]:
+    """The people whom the models of a seed are taught, and as many others."""
+    everybody = strangers.strangers(2 * PEOPLE, seed=seed)
+    return everybody[:PEOPLE], everybody[PEOPLE:]
+
+
 def asked(seed: int) -> dict[str, tuple]:
     """The questions of a seed, by what they judge."""
+    taught, others = groups(seed)
     return {
-        "new": strangers.questions(strangers.strangers(PEOPLE, seed=seed)),
-        "others": strangers.questions(strangers.strangers(PEOPLE, seed=seed + OTHERS)),
+        "new": strangers.questions(taught),
+        "others": strangers.questions(others),
         "old": tuple(q for q in questions() if q.group in OLD),
     }
 
 
 def lessons(seed: int) -> list[finetune.Batch]:
     """The batches that the models of a seed learn from."""
-    who = strangers.strangers(PEOPLE, seed=seed)
-    said = strangers.sentences(who, TIMES, seed=seed)
+    said = strangers.sentences(groups(seed)[0], TIMES, seed=seed)
     return strangers.batches(subject()[1], said, SIZE)
 
 
@@ -99,12 +104,12 @@ def taught(seed: int, way: str, rate: float = RATE) -> tuple[nn.Module, list[flo
         seed=seed,
     )
     if way in UNTAUGHT:
-        return student.model.eval(), []
+        return student.model.requires_grad_(False).eval(), []
     frozen = adapters.base_bytes(student.model)
     losses = finetune.train_(student, lessons(seed))
     if adapters.base_bytes(student.model) != frozen:
         raise RuntimeError(f"{seed} {way}: training changed a code")
-    return student.model, losses
+    return student.model.requires_grad_(False), losses
 
 
 def row(key: str) -> dict:

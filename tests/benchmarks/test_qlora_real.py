@@ -42,9 +42,9 @@ def test_every_seed_has_both_ways_and_both_controls():
 
 def test_nobody_who_is_asked_about_as_a_control_is_taught():
     for seed in range(qlora_real.SEEDS):
-        who = strangers.strangers(qlora_real.PEOPLE, seed=seed)
-        others = strangers.strangers(qlora_real.PEOPLE, seed=seed + qlora_real.OTHERS)
-        assert not {p.name for p in who} & {p.name for p in others}
+        taught, others = qlora_real.groups(seed)
+        assert len(taught) == len(others) == qlora_real.PEOPLE
+        assert not {p.name for p in taught} & {p.name for p in others}
 
 
 def test_the_taught_know_and_the_controls_do_not(small):

@@ -35,7 +35,7 @@ def forward() -> Picture:
     _arrow(ax, (LEFT + 26, UPPER + 30), (A_BOX[0] - 6, LOWER), palette.BLUE)
     _arrow(ax, (B_BOX[1] + 6, LOWER), (SUM - 8, UPPER + 18), palette.BLUE)
     _arrow(ax, (SUM + 17, UPPER), (RIGHT - 26, UPPER), palette.BLUE)
-    ax.text(236, UPPER - 12, "X Wᵀ", ha="center")
+    ax.text(608, UPPER - 12, "X Wᵀ", ha="center")
     ax.text(660, LOWER - 22, "s · (X Aᵀ) Bᵀ", ha="left")
     _name(ax, "A layer with an adapter: Y = X Wᵀ + s · (X Aᵀ) Bᵀ")
     fig.alt = (
@@ -56,11 +56,13 @@ def backward() -> Picture:
     _arrow(ax, (SUM - 8, UPPER + 18), (B_BOX[1] + 6, LOWER), hue)
     _arrow(ax, (W_BOX[0] - 6, UPPER), (LEFT + 26, UPPER), hue)
     _arrow(ax, (A_BOX[0] - 6, LOWER), (LEFT + 26, UPPER + 30), hue)
-    for box, name in ((A_BOX, "dA"), (B_BOX, "dB")):
+    for box, side in ((A_BOX, "right"), (B_BOX, "left")):
         middle = sum(box) / 2
         _arrow(ax, (middle, LOWER + 42), (middle, LOWER + 66), hue)
-        ax.text(middle + 12, LOWER + 60, f"{name}, for the optimizer", color=hue)
-    ax.text(RIGHT - 44, UPPER - 12, "G = dL/dY", ha="center", color=hue)
+        name, gap = ("dA", -12) if side == "right" else ("dB", 12)
+        told = f"{name}, for the optimizer"
+        ax.text(middle + gap, LOWER + 60, told, ha=side, color=hue)
+    ax.text(RIGHT - 18, UPPER - 26, "G = dL/dY", ha="right", color=hue)
     ax.text(236, UPPER - 12, "G W", ha="center", color=hue)
     ax.text(150, LOWER - 20, "s · (G B) A", ha="left", color=hue)
     _name(ax, "The way back: the gradient passes W, and stays in A and B")

@@ -47,10 +47,16 @@ def ranks(
             (B[:, :r], left, TOP, STRIP * r, HIGH),
         )
         for matrix, x, y, width, height in places:
-            ax = fig.axes_at(x, y, width, height, xticks=[], yticks=[])
+            ax = fig.axes_at(x, y, width, height)
+            ax.axis("off")
             reach = matrix.abs().max().item()
             looks = {"vmin": -reach, "vmax": reach, "aspect": "auto"}
             ax.imshow(matrix.numpy(), cmap=SIGNED, interpolation="nearest", **looks)
+        middle = TOP - 6 - STRIP * r / 2
+        fig.write(left + STRIP * r, middle, "A", ha="right", weight="bold")
+        fig.write(
+            left + STRIP * r / 2, TOP + HIGH + 18, "B", ha="center", weight="bold"
+        )
         numbers = A[:r].numel() + B[:, :r].numel()
         fig.write(
             left + STRIP * r + 6,

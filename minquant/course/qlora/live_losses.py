@@ -30,7 +30,8 @@ class LossesPicture(LivePicture):
     """The losses of runs with as many steps each.
 
     curves: by way, for each seed a loss at every step. known: by way, for each seed the
-    share of new facts known at the end. seed: ALL, or a number as text. at: a step.
+    share of new facts known at the end. seed: ALL, or "group 1" and so on. at: a
+    step.
 
     Raises ValueError if the curves are not all of one length, or for another seed.
     """
@@ -55,7 +56,8 @@ class LossesPicture(LivePicture):
         lengths = {len(row) for rows in curves.values() for row in rows}
         if len(lengths) != 1:
             raise ValueError(f"curves have {lengths} steps; give as many of each")
-        seeds = [ALL, *map(str, range(len(next(iter(curves.values())))))]
+        n = len(next(iter(curves.values())))
+        seeds = [ALL, *(f"group {i}" for i in range(1, n + 1))]
         if seed not in seeds:
             raise ValueError(f"seed is {seed!r}; choose from {', '.join(seeds)}")
         super().__init__(

@@ -36,11 +36,12 @@ function render({ model, el }) {
   const ways = Object.keys(curves);
   const drawn = Object.keys(LOOKS).filter((way) => ways.includes(way));
   const steps = curves[ways[0]][0].length;
-  const seeds = curves[ways[0]].map((_, i) => String(i));
+  const groups = curves[ways[0]].map((_, i) => `group ${i + 1}`);
+  const index = () => groups.indexOf(model.get("seed")); // −1 for all
   const { root, close } = frame({ model, el, watch: ["seed", "at"], draw });
   const choose = menu(model, "seed", { label: "newcomers",
     options: { [ALL]: "the mean of all six groups",
-      ...Object.fromEntries(seeds.map((i) => [i, `group ${Number(i) + 1}`])) } });
+      ...Object.fromEntries(groups.map((name) => [name, name])) } });
   const at = slider(model, "at", { label: "step", min: 1, max: steps });
   let playing = 0;
   const stop = () => {
@@ -67,7 +68,7 @@ function render({ model, el }) {
     sheet, table, says);
 
   const chosen = (rows) =>
-    model.get("seed") === ALL ? average(rows) : rows[Number(model.get("seed"))];
+    index() < 0 ? average(rows) : rows[index()];
 
   function draw(width) {
     set(sheet, { viewBox: `0 0 ${width} ${HEIGHT}` });
@@ -108,9 +109,8 @@ function render({ model, el }) {
   function speak(now, lines) {
     const share = (way) => {
       const known = model.get("known")[way];
-      const one = model.get("seed") === ALL
-        ? known.reduce((sum, x) => sum + x, 0) / known.length
-        : known[Number(model.get("seed"))];
+      const one = index() < 0 ? known.reduce((sum, x) => sum + x, 0) / known.length
+        : known[index()];
       return `${(100 * one).toFixed(1)} %`;
     };
     const done = now === steps;

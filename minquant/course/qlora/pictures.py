@@ -209,7 +209,7 @@ def differences(runs: Mapping[str, Run]) -> Picture:
         rows[name] = (apart.mean, apart.low, apart.high)
     return intervals(
         rows,
-        "difference in points of new facts",
+        "difference, in new facts of 100",
         references={"3 worse": -3.0, "equal": 0.0, "3 better": 3.0},
         title="In pairs, over six groups of newcomers",
     )

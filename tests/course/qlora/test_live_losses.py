@@ -25,5 +25,5 @@ def test_the_picture_has_every_curve_of_the_table():
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="give as many of each"):
         LossesPicture({"full": [[1.0, 2.0]], "lora": [[1.0]]}, {})
-    with pytest.raises(ValueError, match="seed is '3'; choose from all six, 0"):
+    with pytest.raises(ValueError, match="seed is '3'; choose from all six, gro"):
         LossesPicture({"full": [[1.0]]}, {"full": [1.0]}, seed="3")

@@ -117,7 +117,7 @@ def test_surprise_is_that_of_the_answers(bundled):
 def test_the_table_in_pictures():
     runs = learnt()
     assert inside(pictures.differences(runs)) and inside(pictures.forgotten(runs))
-    assert "QLoRA from 89 to 23 %" in pictures.forgotten(runs).alt
+    assert "QLoRA from 89 to 24 %" in pictures.forgotten(runs).alt
     assert pictures.knowers(runs).rows[-1][2] == f"{known(runs, 'lora'):.1%}"
     rows = pictures.page(chapter.pages(chapter.newcomers(40), 1)).rows
     assert rows[0][0].split()[0] != "Register" and len(rows) == 6
