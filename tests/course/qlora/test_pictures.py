@@ -36,7 +36,7 @@ def inside(fig):
 def test_both_ways_through_a_layer_are_drawn():
     assert inside(pictures.adapter()) and inside(pictures.way_back())
     assert "frozen" in pictures.adapter().alt
-    assert "dA and dB" in pictures.way_back().alt
+    assert "dB and dA" in pictures.way_back().alt
 
 
 def test_products_of_each_rank_are_drawn():
