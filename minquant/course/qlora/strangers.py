@@ -139,22 +139,20 @@ def questions(who: Sequence[Stranger]) -> tuple[Question, ...]:
 
 def batches(tokenizer: Any, said: Sequence[tuple[str, str]], size: int) -> list[Batch]:
     """Sentences as (ids, labels), both (batch, t), `size` sentences to a batch, in
-    order. Labels are the ids of the answers, and IGNORED elsewhere. Shorter sentences
-    are filled up at the end, where a causal model does not look.
+    order. Labels are the ids of the answers, and IGNORED elsewhere. All are as long as
+    the longest: the others are filled up at the end, where a causal model does not
+    look.
 
     Raises ValueError as `encode_prompt` does.
     """
-    made = []
-    for first in range(0, len(said), size):
-        rows = [_row(tokenizer, *pair) for pair in said[first : first + size]]
-        longest = max(len(ids) for ids, _ in rows)
-        ids = torch.zeros(len(rows), longest, dtype=torch.long)
-        labels = torch.full_like(ids, IGNORED)
-        for i, (tokens, answer) in enumerate(rows):
-            ids[i, : len(tokens)] = torch.tensor(tokens)
-            labels[i, answer : len(tokens)] = torch.tensor(tokens[answer:])
-        made.append((ids, labels))
-    return made
+    rows = [_row(tokenizer, *pair) for pair in said]
+    longest = max(len(tokens) for tokens, _ in rows)
+    ids = torch.zeros(len(rows), longest, dtype=torch.long)
+    labels = torch.full_like(ids, IGNORED)
+    for i, (tokens, answer) in enumerate(rows):
+        ids[i, : len(tokens)] = torch.tensor(tokens)
+        labels[i, answer : len(tokens)] = torch.tensor(tokens[answer:])
+    return list(zip(ids.split(size), labels.split(size), strict=True))
 
 
 def _row(tokenizer: Any, start: str, answer: str) -> tuple[list[int], int]:
