@@ -18,6 +18,7 @@ forgotten               what is still known of the old
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -136,10 +137,12 @@ def ways_to_train(model: nn.Module, rank: int = 16) -> dict[str, StepMemory]:
     }
 
 
-def last_layers(model: nn.Module, share: float = 0.25) -> list[str]:
-    """The names of the linear layers nearest to the output, a share of all."""
+def last_layers(model: nn.Module, share: float = 0.25) -> str:
+    """A regular expression for the names of the linear layers nearest to the output, a
+    share of all."""
     names = list(adaptable(model))
-    return names[-max(1, round(share * len(names))) :]
+    last = names[-max(1, round(share * len(names))) :]
+    return f"^({'|'.join(map(re.escape, last))})$"
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from minquant.course.qlora import figure_kept, pictures, strangers
 from minquant.course.qlora.table import known, learnt
 from minquant.planning.memory import step_memory
 from minquant.training import finetune
-from minquant.training.adapters import adaptable
+from minquant.training.adapters import adaptable, adapters
 
 
 @pytest.fixture(scope="module")
@@ -101,9 +101,12 @@ def test_a_bill_is_computed_for_any_model(bundled):
 
 def test_the_last_layers_are_nearest_to_the_output():
     model = tiny.model()
-    names = list(adaptable(model))
-    assert pictures.last_layers(model) == names[-4:]  # of 14
-    assert pictures.last_layers(model, 0.01) == names[-1:]
+    names = list(adaptable(model))  # 14
+    for share, count in ((0.25, 4), (0.01, 1), (1, 14)):
+        student = finetune.prepared(
+            model, "lora", only=pictures.last_layers(model, share)
+        )
+        assert list(adapters(student.model)) == names[-count:]
 
 
 def test_surprise_is_that_of_the_answers(bundled):
