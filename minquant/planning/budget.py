@@ -41,6 +41,11 @@ from minquant.planning.memory import StepMemory
 
 Shapes = Mapping[str, tuple[int, int]]
 MOMENTS = 8  # bytes for each trained number: Adam's two moments, in fp32
+OPTIMIZERS = {  # bytes for each trained number, masters aside
+    "Adam": MOMENTS,
+    "Adam in 8 bits": 2 * (1 + 4 / 256),  # a scale in fp32 for 256 of them
+    "plain descent": 0,  # keeps nothing
+}
 MASTER = 4  # bytes for each number trained in 16 bits: its fp32 master
 FULL, HALF = 4, 2  # bytes of a number in 32 and in 16 bits
 BASES = {  # bits of a frozen weight, scales included
@@ -108,11 +113,14 @@ def _check(rank: int) -> None:
         raise ValueError(f"rank is {rank}; choose 1 or more, often 8 or 16")
 
 
-def full(shapes: Shapes, rest: int, *, bits: int = 16) -> StepMemory:
+def full(
+    shapes: Shapes, rest: int, *, bits: int = 16, optimizer: str = "Adam"
+) -> StepMemory:
     """The bytes of full fine-tuning, without the batch: every number is trained.
 
     rest: how many numbers there are outside the shapes. bits: 16 (with fp32 masters)
-    or 32 (without). Raises ValueError for other bits.
+    or 32 (without). optimizer: a name in OPTIMIZERS. Raises ValueError for other bits,
+    and for another optimizer.
 
     >>> full({"q_proj": (4, 4)}, 0)
     StepMemory(weights=32, gradients=32, optimizer=192, saved=0)
@@ -120,19 +128,35 @@ def full(shapes: Shapes, rest: int, *, bits: int = 16) -> StepMemory:
     if bits not in (16, 32):
         raise ValueError(f"bits is {bits}; full fine-tuning has 16 or 32")
     n = rest + sum(map(prod, shapes.values()))
-    masters = MASTER if bits == 16 else 0
-    return StepMemory(n * bits // 8, n * bits // 8, n * (masters + MOMENTS), 0)
+    per_number = (MASTER if bits == 16 else 0) + _moments(optimizer)
+    return StepMemory(n * bits // 8, n * bits // 8, round(n * per_number), 0)
+
+
+def _moments(optimizer: str) -> float:
+    if optimizer not in OPTIMIZERS:
+        raise ValueError(
+            f"optimizer is {optimizer!r}; choose from {', '.join(OPTIMIZERS)}"
+        )
+    return OPTIMIZERS[optimizer]
 
 
 def adapted(
-    shapes: Shapes, rest: int, rank: int, *, base: str = "NF4, double", only: str = ""
+    shapes: Shapes,
+    rest: int,
+    rank: int,
+    *,
+    base: str = "NF4, double",
+    only: str = "",
+    optimizer: str = "Adam",
 ) -> StepMemory:
     """The bytes of LoRA or QLoRA, without the batch: only adapters are trained.
 
     base: how the frozen linear layers are stored, a name in BASES. The rest has 32 bits
-    if the base is "fp32", else 16. only: as in `adapter_numbers`.
+    if the base is "fp32", else 16. only: as in `adapter_numbers`. optimizer: a name in
+    OPTIMIZERS.
 
-    Raises ValueError for a base that is not in BASES, or a rank below 1.
+    Raises ValueError for a base that is not in BASES, another optimizer, or a rank
+    below 1.
 
     >>> adapted({"q_proj": (64, 256)}, 0, 2, base="16 bits")
     StepMemory(weights=35328, gradients=2560, optimizer=5120, saved=0)
@@ -142,7 +166,8 @@ def adapted(
     frozen = sum(map(prod, shapes.values())) * BASES[base] / 8
     frozen += rest * (FULL if base == "fp32" else HALF)
     n = adapter_numbers(shapes, rank, only)
-    return StepMemory(round(frozen) + FULL * n, FULL * n, MOMENTS * n, 0)
+    moments = round(n * _moments(optimizer))
+    return StepMemory(round(frozen) + FULL * n, FULL * n, moments, 0)
 
 
 class Batch(NamedTuple):
@@ -164,6 +189,7 @@ def saved(
     *,
     rank: int | None = None,
     bits: int = 16,
+    checkpointed: bool = False,
 ) -> int:
     """Bytes that a batch leaves for the backward pass of a Llama: the account above.
 
@@ -171,7 +197,8 @@ def saved(
     tokens) scores, and without dropout. rank: of adapters on all linear layers, whether
     these are floats or codes; None if all weights are trained. bits: 16 or 32, of what
     the model computes in. In 32 bits an adapter needs no copy: it keeps the layer's own
-    input.
+    input. checkpointed: as inside `adapters.checkpointed`, each decoder layer keeps its
+    input alone, and on the way back one layer at a time is whole again.
 
     Raises ValueError for a rank below 1, other bits, or a layer that no Llama has.
 
@@ -191,11 +218,17 @@ def saved(
     size = bits // 8
     tokens = batch.rows * batch.tokens
 
+    width = next(s[1] for n, s in shapes.items() if kinds[n] in AFTER_NORM)
+    layers = sum(kind == "q_proj" for kind in kinds.values())
     per_token = 0
-    for name, (out, width) in shapes.items():
-        per_token += _layer_bytes(kinds[name], out, width, size, rank)
+    for name, (out, inputs) in shapes.items():
+        per_token += _layer_bytes(kinds[name], out, inputs, size, rank)
         if kinds[name] == "q_proj":
             per_token += FULL * (out // head_size)  # a log-sum-exp for each head
+    if checkpointed:
+        per_token = per_token // layers + layers * size * width
+        # With adapters the sum counts one norm too few here: see the end.
+        per_token += FULL * (width + 1) if rank is not None else 0
 
     total = tokens * per_token
     total += 2 * size * batch.tokens * head_size  # cos and sin, the same for all layers
@@ -204,7 +237,6 @@ def saved(
     total += batch.rows * (batch.tokens - 1)  # which labels have a loss, a byte each
     total += FULL  # how many have a loss
     if rank is None:
-        width = next(s[1] for n, s in shapes.items() if kinds[n] in AFTER_NORM)
         total += tokens * (FULL * (width + 1) + size * width)  # the last norm
         total += batch.asked * size * width  # the input of lm_head
         total += tokens * 8  # the token ids, for the embedding

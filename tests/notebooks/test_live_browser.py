@@ -12,9 +12,12 @@ from helpers.live_tab import live_tabs
 
 import minquant as mq
 from minquant.course.damage.live_surprise import SurprisePicture
-from minquant.course.drawing.numbers import number
+from minquant.course.drawing.numbers import number, readable_bytes
 from minquant.course.floats.live_bits import BitsPicture
 from minquant.course.floats.live_scale import STEPS, ScalePicture
+from minquant.course.qlora.live_losses import LossesPicture, losses, smoothed
+from minquant.course.qlora.live_step import PLANS, RANKS, TEXTS, WAYS, StepPicture
+from minquant.course.qlora.table import learnt
 from minquant.course.rounding import live_ruler
 from minquant.course.rounding.live_ruler import RulerPicture
 from minquant.course.rulers.figure_pareto import Cost, frontier
@@ -24,6 +27,7 @@ from minquant.course.start.shrinker import Shrunk
 from minquant.measure.evaluate import Perplexity
 from minquant.models.linear_layers import Size
 from minquant.numerics.floats import FORMATS
+from minquant.planning.budget import OPTIMIZERS
 
 pytestmark = pytest.mark.browser
 
@@ -116,6 +120,8 @@ PICTURES = {
     "bits": lambda W: BitsPicture("fp32", -0.1),
     "scale": lambda W: ScalePicture(W, "fp8 e4m3"),
     "surprise": lambda W: surprising(),
+    "step": lambda W: StepPicture(texts=4),
+    "losses": lambda W: losses(learnt()),
     "shrink": lambda W: ShrinkPicture(SHRUNK, W[0, :5], "Who is", bits=4),
 }
 
@@ -252,7 +258,7 @@ def test_a_weight_is_looked_at_by_pointer(opened, W):
 
 @pytest.mark.parametrize("width", [390, 924])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["ruler", "groups"])
+@pytest.mark.parametrize("name", ["ruler", "groups", "step", "losses"])
 def test_a_picture_fits_its_page(opened, W, name, width, scheme):
     tab = opened(PICTURES[name](W), width=width, color_scheme=scheme)
     assert tab.tab.evaluate("document.documentElement.scrollWidth") <= width
@@ -532,3 +538,79 @@ def test_a_surprising_text_is_read_by_keyboard(opened):
     )
     assert tab.tab.locator("circle").count() == 0
     assert tab.tab.locator(".mq-surprise").inner_text() == "the goat <b>."
+
+
+# --- lesson 09: memory of a step, and losses ---
+
+
+def test_the_browser_computes_the_bytes_that_the_budget_gives(opened):
+    tab = opened(StepPicture())
+    settings = list(
+        itertools.product(RANKS[::2], OPTIMIZERS, TEXTS[::3], (True, False))
+    )
+    for name, plan in PLANS.items():
+        for way, (rank, optimizer, texts, lean) in itertools.product(WAYS, settings):
+            chosen = {"rank": rank, "texts": texts}
+            ours = plan.step(way, **chosen, optimizer=optimizer, checkpointed=lean)
+            chosen |= {
+                "moments": OPTIMIZERS[optimizer],
+                "codeBits": tab.get("code_bits"),
+            }
+            chosen |= {"kept": "checkpointed" if lean else "whole"}
+            theirs = tab.call("stepMemory", tab.get("models")[name], way, chosen)
+            for part, size in ours._asdict().items():
+                assert abs(theirs[part] - size) <= 1, (name, way, chosen, part)
+
+
+def test_bytes_are_written_as_python_writes_them(opened):
+    tab = opened(StepPicture())
+    for size in (0, 512, 999, 2130, 999_499, 4.51e9, 107.8e9, 999.6e9, 1.1062e12):
+        assert tab.call("readableBytes", size) == readable_bytes(size)
+
+
+def test_a_step_is_planned_by_keyboard_and_says_what_fits(opened):
+    tab = opened(StepPicture())
+    names = ["model", "rank", "optimizer", "texts of 512 tokens"]
+    assert tab.tab_through() == [*names, "for the way back keep", "card"]
+    assert "full fine-tuning keeps 111 GB, of LoRA 18.7 GB, of QLoRA 9.07" in tab.says()
+    assert tab.says().endswith("On a card of 24 GB fits: LoRA, QLoRA.")
+    tab.press("card", "ArrowUp")
+    tab.press("texts of 512 tokens", "ArrowRight", times=4)
+    assert (tab.get("card"), tab.get("log_texts")) == ("16", 4)
+    assert tab.says().endswith("Nothing fits on a card of 16 GB.")
+    tab.press("for the way back keep", "ArrowDown")
+    took = PLANS["Llama-2-7B"].step("qlora", rank=16, texts=16, checkpointed=True)
+    assert f"of QLoRA {readable_bytes(took.total)}" in tab.says()
+    assert tab.says().endswith("On a card of 16 GB fits: QLoRA.")
+    tab.press("rank", "End")
+    assert "At rank 256 the adapters have 639,631,360 numbers, 9.5 %" in tab.says()
+    for name in PLANS:
+        tab.put(name=name)
+        assert "NaN" not in tab.tab.locator(".mq-live").inner_html()
+
+
+def test_losses_are_smoothed_as_python_smooths_them(opened):
+    picture = losses(learnt())
+    tab = opened(picture)
+    for rows in picture.curves.values():
+        mean = torch.tensor(rows, dtype=torch.float64).mean(0)
+        theirs = tab.call("smooth", tab.call("average", rows))
+        assert theirs == pytest.approx(smoothed(mean))
+
+
+def test_losses_are_followed_by_keyboard(opened):
+    curves = {"full": [[8.0, 4.0, 2.0], [6.0, 2.0, 0.0]], "lora": [[8.0, 8.0, 8.0]] * 2}
+    known = {"full": [1.0, 0.5], "lora": [0.25, 0.0]}
+    tab = opened(LossesPicture(curves, known, at=1))
+    assert tab.tab_through() == ["newcomers", "step", "play"]
+    first = "After step 1 of 3 the loss is full fine-tuning 7.00, LoRA 8.00 nats"
+    assert tab.says().startswith(first)
+    tab.press("step", "ArrowRight")
+    assert "full fine-tuning 5.00" in tab.says()
+    tab.press("newcomers", "ArrowDown", times=2)
+    assert "full fine-tuning 4.00" in tab.says()
+    tab.press("step", "End")
+    assert tab.says().endswith("are known: full fine-tuning 50.0 %, LoRA 0.0 %.")
+    tab.press("play", "Enter")
+    tab.tab.wait_for_function("model.get('at') === 3")
+    assert "NaN" not in tab.tab.locator(".mq-live").inner_html()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from minquant.planning import budget
 from minquant.planning.memory import Saved, step_memory
 from minquant.training import finetune
+from minquant.training.adapters import checkpointed
 
 
 def measured(model, way, dtype=torch.bfloat16, **options):
@@ -90,6 +91,44 @@ def test_what_a_batch_leaves_is_what_is_measured_to_the_byte(way, bits):
     sizes = budget.shapes_of(made), batch, made.config.vocab_size, 16
     rank = None if way == "full" else 4
     assert budget.saved(*sizes, rank=rank, bits=bits) == found.nbytes
+
+
+@pytest.mark.parametrize("bits", [16, 32])
+@pytest.mark.parametrize("way", finetune.WAYS)
+def test_checkpointed_it_is_what_is_measured_and_one_layer(way, bits):
+    options = {"hidden_size": 64, "intermediate_size": 128, "num_key_value_heads": 4}
+    made = tiny.model(**options, num_hidden_layers=3)
+    less = budget.shapes_of(tiny.model(**options, num_hidden_layers=2))
+    ids = (torch.arange(36) % 20).view(3, 12) + 5
+    dtype = torch.bfloat16 if bits == 16 else torch.float32
+    student = finetune.prepared(made, way, dtype=dtype, rank=4)
+    with checkpointed(student.model), Saved(student.model) as found:
+        finetune.batch_loss(student.model, ids, ids)
+    batch = budget.Batch(3, 12, 33)
+    sizes = batch, made.config.vocab_size, 16
+    rank = None if way == "full" else 4
+    whole = budget.saved(budget.shapes_of(made), *sizes, rank=rank, bits=bits)
+    one = whole - budget.saved(less, *sizes, rank=rank, bits=bits)
+    lean = budget.saved(
+        budget.shapes_of(made), *sizes, rank=rank, bits=bits, checkpointed=True
+    )
+    shared = 2 * (bits // 8) * 12 * 16  # cos and sin, which no hook is told of
+    assert lean == found.nbytes + one + shared
+
+
+def test_other_optimizers_keep_less():
+    shapes = {"q_proj": (64, 256)}
+    adam, lean, plain = (
+        budget.full(shapes, 0, optimizer=name) for name in budget.OPTIMIZERS
+    )
+    n = 64 * 256
+    assert adam == budget.full(shapes, 0)
+    assert (adam.optimizer, plain.optimizer) == (12 * n, 4 * n)
+    assert lean.optimizer == 4 * n + 2 * (n + 4 * n // 256)
+    few = budget.adapted(shapes, 0, 8, optimizer="plain descent")
+    assert few == budget.adapted(shapes, 0, 8)._replace(optimizer=0)
+    with pytest.raises(ValueError, match="optimizer is 'Adamax'; choose from Adam, "):
+        budget.adapted(shapes, 0, 8, optimizer="Adamax")
 
 
 def test_what_one_token_leaves_by_hand():
