@@ -81,7 +81,9 @@ def test_the_cards_are_as_their_makers_say():
     for card in CARDS.values():  # half the bits, twice the operations
         times = {form: rate / card.peak for form, rate in card.narrow.items()}
         expected = {"int8": 2, "FP8": 2, "FP4": 4}
-        assert times == pytest.approx({form: expected[form] for form in times}, rel=1e-3)
+        assert times == pytest.approx(
+            {form: expected[form] for form in times}, rel=1e-3
+        )
 
 
 @pytest.mark.parametrize("field", ["bandwidth", "peak", "plain"])

@@ -89,8 +89,8 @@ function render({ model, el }) {
     factor("peak", "computes", [2e10, 16e15],
       (v) => `${rate(v / 1e12)} TFLOP/s`),
     slider(model, "bits", { label: "bits for a weight", min: 2.125, max: 8.125 }).box,
-    slider(model, "reach", { label: "of the peak it reaches", min: 0.1, max: 1,
-      step: 0.05, shown: (v) => `${Math.round(100 * v)} %` }).box,
+    slider(model, "reach", { label: "its kernel reaches", min: 0.1, max: 1, step: 0.05,
+      shown: (v) => `${Math.round(100 * v)} % of the peak` }).box,
     factor("side", "rows and columns of W", [512, 32768], grouped, true),
     factor("tokens", "tokens at a time", [1, LAST], grouped, true),
   ];

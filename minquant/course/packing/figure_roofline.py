@@ -39,6 +39,8 @@ LOOKS = {  # colour and style of a line, by what it starts with
     f"{NARROW} FP8": (palette.GREEN, "-."),
     f"{NARROW} FP4": (palette.VIOLET, (0, (1, 1))),
 }
+COLORS = (palette.BLUE, palette.SKY, palette.VIOLET, palette.GREEN, palette.INK)
+COLORS = (*COLORS, palette.VERMILION)  # of the ways of `engine_points`
 PANEL, GAP, TOP = 236, 50, 78  # CSS pixels
 
 
@@ -165,8 +167,12 @@ def speedups(
 def engine_points(engine: Engine, ways: Mapping[str, str]) -> Picture:
     """Answers (one token at a time) and prompts (all at once) under the CPU's roofs.
 
-    ways: the row of the table to what it is called in the picture.
+    ways: the row of the table to what it is called in the picture, at most six.
+
+    Raises ValueError if there are more.
     """
+    if len(ways) > len(COLORS):
+        raise ValueError(f"ways are {len(ways)}; give at most {len(COLORS)}")
     fig, ax = plot(
         "operations for each byte that is read",
         "10⁹ operations per second",
@@ -185,9 +191,7 @@ def engine_points(engine: Engine, ways: Mapping[str, str]) -> Picture:
         ax.plot(intensities, height, color=palette.MUTED, ls=style, lw=1.4)
         end = {"color": palette.MUTED, "va": "center", "textcoords": "offset points"}
         ax.annotate(f"in {form}", (2048, rate / 1e9), (8, 0), **end)
-    colors = palette.BLUE, palette.SKY, palette.VIOLET, palette.GREEN
-    colors = *colors, palette.INK, palette.VERMILION
-    for (key, name), color in zip(ways.items(), colors, strict=True):
+    for (key, name), color in zip(ways.items(), COLORS, strict=False):
         row = engine.rows[key]
         one = 2 * (engine.layers + engine.output)  # operations of a token of an answer
         many = 2 * engine.layers  # of a prompt: the output matrix is used once

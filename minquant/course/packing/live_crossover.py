@@ -98,7 +98,7 @@ def crossing(machine: Machine, side: int, bits: float, reach: float = 1.0) -> in
 
     >>> from minquant.planning.roofline import CARDS
     >>> crossing(CARDS["A10"], 8192, 4.125), crossing(CARDS["A10"], 8192, 4.125, 0.5)
-    (220, 108)
+    (220, 107)
     """
     slower = replace(machine, peak=reach * machine.peak)
 

@@ -114,7 +114,7 @@ def this_machine() -> Machine:
 
 @palette.style()
 def time_by_tokens(mine: Machine, side: int = 2048) -> Picture:
-    """Milliseconds of one product on this machine, by tokens; thin: the bounds."""
+    """Milliseconds of one product on this machine, by tokens."""
     times = machine.product_seconds(side)
     fig, ax = plot(
         "tokens at a time",
@@ -122,20 +122,19 @@ def time_by_tokens(mine: Machine, side: int = 2048) -> Picture:
         title=f"A matrix of {side} × {side} on {mine.name}",
         height=400,
         left=90,
-        right=190,
     )
     tokens, words = machine.TOKENS, []
     for (name, measured), color, sign in zip(
         times.items(), palette.SERIES, "osD^", strict=False
     ):
         ms = [1000 * measured[n] for n in tokens]
-        ax.plot(tokens, ms, f"{sign}-", color=color)
-        looks = {"color": color, "va": "center", "textcoords": "offset points"}
-        ax.annotate(name, (tokens[-1], ms[-1]), (8, 0), **looks)
+        ax.plot(tokens, ms, f"{sign}-", color=color, label=name)
         words.append(f"{name}: {ms[0]:.2f} ms at 1 token, {ms[-1]:.1f} at 256")
     ax.set(xscale="log", yscale="log")
     ax.set_xticks(tokens, [f"{n}" for n in tokens])
     ax.minorticks_off()
+    ax.legend(loc="upper left")
+    ax.set_ylim(top=40 * ax.get_ylim()[1] / 10)
     ax.yaxis.set_major_formatter(lambda x, _: f"{x:g}")
     fig.alt = f"Measured times by tokens. {'; '.join(words)}."
     return fig

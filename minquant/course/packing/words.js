@@ -82,8 +82,7 @@ function render({ model, el }) {
   const dot = part("circle", { r: 5, fill: "var(--mq-blue)" });
   const ends = [0, 32, 64, 96, 127].map((k) => ({ k,
     text: part("text", { y: STEMS + ROOM + 16, class: "middle quiet" }, String(k)) }));
-  const caption = part("text", { y: STEMS - ROOM - 12, class: "quiet", x: 0 },
-    "the 128 weights of these 16 words, by column; dark: the eight of this word");
+  const caption = part("text", { y: STEMS - ROOM - 12, class: "quiet", x: 0 });
   const says = html("p", { class: "mq-says", "aria-live": "polite" });
   root.append(html("div", { class: "mq-controls" }, word.box, code.box, back), sheet,
     says);
@@ -165,6 +164,8 @@ function render({ model, el }) {
     set(eight, { d: mine.map(stem).join("") });
     set(one, { d: stem(column) });
     set(dot, { cx: at(column), cy: STEMS - weights[column] / largest * ROOM });
+    caption.textContent = width < 560 ? "128 weights; dark: the eight of this word"
+      : "the 128 weights of these 16 words, by column; dark: the eight of this word";
     for (const { k, text } of ends) set(text, { x: at(k) });
     return { weight: weights[column], was: was[column], column };
   }
