@@ -628,7 +628,7 @@ def test_a_crossover_is_moved_by_keyboard(opened):
     assert (tab.get("bandwidth"), tab.get("peak")) == (320e9, 65e12)
     tab.press("reads", "ArrowRight")
     assert tab.get("machine") == ""
-    assert tab.tab.get_by_label("machine").input_value() == "my own"
+    assert tab.tab.get_by_label("machine", exact=True).input_value() == "my own"
     assert "int8" not in tab.says()
 
 
