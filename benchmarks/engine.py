@@ -1,13 +1,16 @@
 """SmolLM2 in llama.cpp and in torch: tokens a second, and why fewer bits are faster.
 
-    python benchmarks/engine.py [--repeat 5] [--only speed|damage]
+    python benchmarks/engine.py [--repeat 5] [--only speed|damage] [--save]
 
 **Speed.** The model is written as F16, Q8_0, Q4_1 and Q4_0 by our own code and run by
 llama.cpp on two threads; beside it transformers in fp32 and bf16, and packed layers of
 ours. For each token of an answer all weights are read once, so bytes are what counts.
 The last columns say how many are read for a token, and what share of this machine's
-memory bandwidth (measured here, by copying) that takes. Ways run in turn, `--repeat`
-times; medians are shown, and the ratio to llama.cpp's F16.
+memory bandwidth (measured here, by reading) that takes. Ways run in turn, `--repeat`
+times; medians are shown, and the ratio to llama.cpp's F16. `--save` keeps all times,
+with the machine, the versions and the command, in data/smollm2/engine.json, from which
+lesson 10 draws. Save on a machine that does nothing else: about six minutes on two
+cores for five repeats.
 
 **Damage.** Two files of the same type and size, Q4_0: one rounded as llama.cpp does it,
 one with the codes of our GPTQ (symmetric_full in groups of 32, act-order, 10 % damping;
@@ -24,12 +27,14 @@ import json
 import os
 import platform
 import pydoc_data.topics
+import re
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -40,13 +45,17 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from helpers.llama_cpp import Engine
 
 import minquant as mq
+from minquant.course.packing.machine import this_machine
 from minquant.measure.evaluate import kl_divergence
+from minquant.models.linear_layers import linear_layers, weight_of
 from minquant.models.text import continue_greedily
+from minquant.planning.roofline import Machine
 from minquant.serving.gguf_export import write_gguf
 
 THREADS = 2
 PROMPT, ANSWER = 256, 64  # tokens read at once, and written one by one
 TYPES = ("F16", "Q8_0", "Q4_1", "Q4_0")
+SAVED = ROOT / "data/smollm2/engine.json"
 MOST = 0.55  # of llama.cpp's own KL
 CALIBRATE, TEST, LENGTH = 32, 16, 256  # documents, and tokens of each
 Seconds = tuple[float, float]  # for the prompt, and for the answer
@@ -104,18 +113,6 @@ def in_torch(model: nn.Module, ids: list[int]) -> Callable[[], Seconds]:
     return run
 
 
-def bandwidth() -> float:
-    """Bytes per second that this machine's memory moves: the best of some copies."""
-    a = torch.zeros(2**28, dtype=torch.uint8)
-    b = torch.empty_like(a)
-    took = []
-    for _ in range(8):
-        start = time.perf_counter()
-        b.copy_(a)
-        took.append(time.perf_counter() - start)
-    return 2 * a.numel() / min(took)
-
-
 def read_per_token(model: nn.Module) -> int:
     """Bytes of parameters and buffers that a token needs: all, with the embedding once
     if it serves as output too."""
@@ -125,8 +122,8 @@ def read_per_token(model: nn.Module) -> int:
     return sum(seen.values())
 
 
-def speed(repeat: int, folder: Path) -> None:
-    """The table of speeds."""
+def speed(repeat: int, folder: Path, save: bool) -> None:
+    """The table of speeds, and its file."""
     torch.set_num_threads(THREADS)
     model, tokenizer = mq.load("smollm2")
     ids = documents(tokenizer)[0]
@@ -143,15 +140,27 @@ def speed(repeat: int, folder: Path) -> None:
     small, report = mq.quantize(model, partial(mq.quantize_rtn, **grid), progress=False)
     packed = mq.pack_(small, report)
     ways["minquant 4 bits"] = in_torch(packed, ids), read_per_token(packed)
-    moved = bandwidth()
+    small, report = mq.quantize(half, partial(mq.quantize_rtn, **grid), progress=False)
+    packed = mq.pack_(small, report, layout="words")  # for torch's kernel, see cpu_int4
+    ways["minquant 4 bits, bf16"] = in_torch(packed, ids), read_per_token(packed)
+    machine = this_machine()
     took: dict[str, list[Seconds]] = {name: [] for name in ways}
     for _ in range(repeat):
         for name, (run, _) in ways.items():
             took[name].append(run())
+    rows = [
+        {"key": name, "bytes": nbytes, "prompt_s": prompts, "answer_s": answers}
+        for name, (_, nbytes) in ways.items()
+        for prompts, answers in [zip(*took[name], strict=True)]
+    ]
+    if save:
+        layers = sum(weight_of(m).numel() for m in linear_layers(model).values())
+        output = model.get_output_embeddings().weight.numel()
+        write(rows, machine, {"layers": layers, "output": output})
     base = statistics.median(s for _, s in took["llama.cpp F16"])
     print(
         f"{platform.machine()}, {THREADS} threads, load {os.getloadavg()[0]:.2f}; "
-        f"memory copies {moved / 1e9:.1f} GB/s; medians of {repeat}"
+        f"memory is read at {machine.bandwidth / 1e9:.1f} GB/s; medians of {repeat}"
     )
     print(
         f"{'':20}{'prompt t/s':>12}{'answer t/s':>12}{'ratio':>8}{'MB/token':>10}"
@@ -162,8 +171,39 @@ def speed(repeat: int, folder: Path) -> None:
         rate = ANSWER / writing
         print(
             f"{name:20}{PROMPT / reading:12.0f}{rate:12.1f}{base / writing:8.2f}"
-            f"{nbytes / 1e6:10.0f}{nbytes * rate / moved:14.0%}"
+            f"{nbytes / 1e6:10.0f}{nbytes * rate / machine.bandwidth:14.0%}"
         )
+
+
+def write(rows: list[dict], machine: Machine, weights: dict[str, int]) -> None:
+    """The file of the table: complete, or not at all."""
+    packages = ("torch", "transformers", "xllamacpp")
+    about = {
+        "command": "python benchmarks/engine.py " + " ".join(sys.argv[1:]),
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": f"{processor()}, {os.cpu_count()} cores, {THREADS} threads",
+        "load": round(os.getloadavg()[0], 2),
+        "versions": {name: version(name) for name in packages},
+        "bandwidth": machine.bandwidth,
+        "peak": {"fp32": machine.peak, **machine.narrow},
+        "weights": weights,
+        "prompt": PROMPT,
+        "answer": ANSWER,
+    }
+    head = "".join(f"{json.dumps(k)}: {json.dumps(v)},\n" for k, v in about.items())
+    lines = ",\n".join(map(json.dumps, rows))
+    part = SAVED.with_suffix(".part")
+    part.write_text(f'{{{head}"rows": [\n{lines}\n]}}\n', encoding="utf-8")
+    part.replace(SAVED)
+
+
+def processor() -> str:
+    """The name of the processor, where the system tells it."""
+    told = Path("/proc/cpuinfo")
+    names = (
+        re.findall(r"model name\s*: (.*)", told.read_text()) if told.exists() else []
+    )
+    return names[0] if names else platform.machine()
 
 
 # --- damage ---
@@ -213,11 +253,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--only", choices=["speed", "damage"])
+    parser.add_argument("--save", action="store_true")
     given = parser.parse_args()
     good = True
     with tempfile.TemporaryDirectory() as place:
         if given.only != "damage":
-            speed(given.repeat, Path(place))
+            speed(given.repeat, Path(place), given.save)
         if given.only != "speed":
             good = damage(Path(place))
     return not good

@@ -156,7 +156,7 @@ def _write_header(nb: nbformat.NotebookNode, path: Path, repo: str) -> None:
 def header(path: Path, repo: str, minutes: int) -> str:
     """The text of a lesson's first cell."""
     gpu = (
-        "a GPU helps; on a laptop, all but the timing runs"
+        "no GPU is needed; with one, the kernels run on it"
         if path.name.startswith(NEEDS_GPU)
         else "no GPU needed"
     )

@@ -18,16 +18,20 @@ from minquant.course.floats.live_scale import STEPS, ScalePicture
 from minquant.course.qlora.live_losses import LossesPicture, losses, smoothed
 from minquant.course.qlora.live_step import PLANS, RANKS, TEXTS, WAYS, StepPicture
 from minquant.course.qlora.table import learnt
+from minquant.course.packing.live_crossover import CrossoverPicture, crossing
+from minquant.course.packing.live_words import WordPicture
 from minquant.course.rounding import live_ruler
 from minquant.course.rounding.live_ruler import RulerPicture
 from minquant.course.rulers.figure_pareto import Cost, frontier
 from minquant.course.rulers.live_groups import GroupsPicture
 from minquant.course.start.live_shrink import ShrinkPicture
 from minquant.course.start.shrinker import Shrunk
+from minquant.kernels.packed_words import dequantize, unpack_matrix
 from minquant.measure.evaluate import Perplexity
 from minquant.models.linear_layers import Size
 from minquant.numerics.floats import FORMATS
 from minquant.planning.budget import OPTIMIZERS
+from minquant.planning.roofline import CARDS, Machine, Product, least_seconds
 
 pytestmark = pytest.mark.browser
 
@@ -114,6 +118,11 @@ def surprising():
     return SurprisePicture(["the", " goat", " <b>", "."], nats, losses)
 
 
+def in_words(W):
+    """A matrix of 4-bit codes in words."""
+    return mq.pack_matrix(mq.quantize_rtn(W, mq.symmetric_full(4), mq.per_group(32)))
+
+
 PICTURES = {
     "ruler": lambda W: RulerPicture(W[0], 8),
     "groups": lambda W: GroupsPicture(W, cut=3),
@@ -123,6 +132,8 @@ PICTURES = {
     "step": lambda W: StepPicture(texts=4),
     "losses": lambda W: losses(learnt()),
     "shrink": lambda W: ShrinkPicture(SHRUNK, W[0, :5], "Who is", bits=4),
+    "word": lambda W: WordPicture(in_words(W), row=5, word=3, code=5),
+    "crossover": lambda W: CrossoverPicture(CARDS, reach=0.5),
 }
 
 
@@ -259,6 +270,7 @@ def test_a_weight_is_looked_at_by_pointer(opened, W):
 @pytest.mark.parametrize("width", [390, 924])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", ["ruler", "groups", "step", "losses"])
+@pytest.mark.parametrize("name", ["ruler", "groups", "word", "crossover"])
 def test_a_picture_fits_its_page(opened, W, name, width, scheme):
     tab = opened(PICTURES[name](W), width=width, color_scheme=scheme)
     assert tab.tab.evaluate("document.documentElement.scrollWidth") <= width
@@ -614,3 +626,98 @@ def test_losses_are_followed_by_keyboard(opened):
     tab.press("play", "Enter")
     tab.tab.wait_for_function("model.get('at') === 3")
     assert "NaN" not in tab.tab.locator(".mq-live").inner_html()
+# --- lesson 10: a word, and the crossover ---
+
+
+def test_a_word_is_unpacked_as_the_package_unpacks_it(opened, W):
+    packed = in_words(W)
+    tab = opened(WordPicture(packed))
+    codes = unpack_matrix(packed).tolist()
+    for row in range(0, len(W), 7):
+        live = WordPicture(packed, row)
+        theirs = tab.call("weightsOf", live.words_held, live.scales)
+        assert theirs == dequantize(packed)[row, :128].tolist()
+        for word, held in enumerate(live.words_held):
+            for code in range(8):
+                place = tab.call("placeOf", word, code)
+                found = tab.call("codeAt", held, place["shift"])
+                assert found == codes[row][place["column"]]
+
+
+def test_a_shift_copies_the_sign_as_torch_does(opened, W):
+    tab = opened(WordPicture(in_words(W)))
+    for held in (0, 1, 0x7FFFFFFF, 0x80000000, 0xE38F07C9, 0xFFFFFFFF):
+        for shift in range(0, 32, 4):
+            ours = torch.tensor(held).int() >> shift
+            assert tab.call("shifted", held, shift) == ours.item()
+
+
+def test_a_word_is_read_by_keyboard_and_flipped_by_mouse(opened, W):
+    packed = in_words(W)
+    tab = opened(WordPicture(packed, row=5, word=3, code=0))
+    assert tab.tab_through() == ["word", "code", "as it is stored"]
+    tab.press("code", "ArrowRight", times=5)
+    code = unpack_matrix(packed)[5, 71].item()
+    assert f">> 24) & 15 = {code}. Weight 71 of the row is ({code} − 8)" in tab.says()
+    before = tab.get("words_held")[3]
+    tab.tab.locator("rect[y='44']").nth(31 - 3).click()  # bit 3: code 0, worth 8
+    tab.settle()
+    assert tab.get("words_held")[3] == before ^ 8
+    assert tab.get("code") == 0
+    scale = packed.scales[5, 0].item()
+    moved = dequantize(packed)[5, 6].item() + (-8 if before & 8 else 8) * scale
+    assert f"= {number(moved, digits=3)}; it was" in tab.says()
+    tab.press("as it is stored", "Enter")
+    assert tab.get("words_held")[3] == before
+    tab.tab.locator("rect[y='44']").first.click()  # bit 31: code 7
+    tab.settle()
+    assert (tab.get("words_held")[3], tab.get("code")) == (before ^ 2**31, 7)
+
+
+def test_the_browser_computes_the_roofline_that_python_computes(opened):
+    tab = opened(CrossoverPicture(CARDS))
+    for machine in CARDS.values():
+        rates = {"bandwidth": machine.bandwidth, "peak": machine.peak}
+        for side, bits in itertools.product((512, 8192, 32768), (2.125, 4.125, 8.125)):
+            for tokens in (1, 3, 64, 4096):
+                shape = {"tokens": tokens, "side": side}
+                theirs = tab.call("leastSeconds", rates, shape, bits)
+                ours = least_seconds(machine, Product(tokens, side, side), bits)
+                assert theirs == pytest.approx(ours, rel=1e-12)
+            for reach in (0.05, 0.5, 1.0):
+                theirs = tab.call("crossing", rates, side, bits, reach)
+                assert theirs == crossing(machine, side, bits, reach)
+
+
+def test_a_crossover_is_moved_by_keyboard(opened):
+    tab = opened(CrossoverPicture({"A10": CARDS["A10"], "T4": CARDS["T4"]}))
+    assert tab.tab_through() == [
+        *("machine", "reads", "computes", "bits for a weight"),
+        *("its kernel reaches", "rows and columns of W", "tokens at a time"),
+    ]
+    assert tab.says() == (
+        "1 token: 16 bits take at least 224 µs, 4.125 bits 57.7 µs, 3.88 times as "
+        "fast. From 220 tokens on the 4.125-bit kernel gains nothing. int8 for weights "
+        "and inputs: 115 µs."
+    )
+    tab.press("its kernel reaches", "ArrowLeft", times=10)
+    assert "From 107 tokens on the 4.125-bit kernel takes longer." in tab.says()
+    tab.press("tokens at a time", "End")
+    assert "4,096 tokens: 16 bits" in tab.says()
+    assert "2.00 times as slow" in tab.says()
+    tab.press("machine", "ArrowDown")
+    assert (tab.get("bandwidth"), tab.get("peak")) == (320e9, 65e12)
+    tab.press("reads", "ArrowRight")
+    assert tab.get("machine") == ""
+    assert tab.tab.get_by_label("machine", exact=True).input_value() == "my own"
+    assert "int8" not in tab.says()
+
+
+@pytest.mark.parametrize("bandwidth", [4e9, 16e12])
+@pytest.mark.parametrize("peak", [2e10, 16e15])
+def test_a_crossover_of_any_machine_is_drawn(opened, bandwidth, peak):
+    tab = opened(CrossoverPicture({"odd": Machine("odd", bandwidth, peak)}))
+    for side, reach in itertools.product((512, 32768), (0.1, 1.0)):
+        tab.put(side=side, reach=reach, tokens=4096)
+        drawing = tab.tab.locator(".mq-live").inner_html()
+        assert "NaN" not in drawing and "Infinity" not in drawing

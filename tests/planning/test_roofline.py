@@ -69,9 +69,21 @@ def test_the_roof_rises_to_the_ridge_and_is_level_beyond():
 def test_the_cards_are_as_their_makers_say():
     assert CARDS["T4"].peak / CARDS["T4"].plain == pytest.approx(8, rel=0.01)
     ridges = {name: round(card.ridge) for name, card in CARDS.items()}
-    assert ridges == {"RTX 3060": 70, "T4": 203, "A10": 208, "A100": 153, "H100": 295}
+    assert ridges == {
+        **{"RTX 3060": 70, "T4": 203, "A10": 208},
+        **{"A100": 153, "H100": 295, "B200": 281},
+    }
     gb = {name: card.memory / 1e9 for name, card in CARDS.items()}
-    assert gb == {"RTX 3060": 12, "T4": 16, "A10": 24, "A100": 80, "H100": 80}
+    assert gb == {
+        **{"RTX 3060": 12, "T4": 16, "A10": 24},
+        **{"A100": 80, "H100": 80, "B200": 180},
+    }
+    for card in CARDS.values():  # half the bits, twice the operations
+        times = {form: rate / card.peak for form, rate in card.narrow.items()}
+        expected = {"int8": 2, "FP8": 2, "FP4": 4}
+        assert times == pytest.approx(
+            {form: expected[form] for form in times}, rel=1e-3
+        )
 
 
 @pytest.mark.parametrize("field", ["bandwidth", "peak", "plain"])
@@ -84,3 +96,17 @@ def test_a_rate_that_is_not_above_0_is_refused(field):
 def test_an_unknown_plain_peak_is_asked_for():
     with pytest.raises(ValueError, match="plain of mine is None; give its 32-bit"):
         Machine("mine", 1.0, 1.0).without_tensor_cores()
+
+
+def test_few_bits_in_weights_and_inputs_have_a_peak_of_their_own():
+    card = CARDS["B200"]
+    many, one = Product(2**14, 2**13, 2**13), Product(1, 2**13, 2**13)
+    for form, bits, times in (("FP8", 8, 2), ("FP4", 4.5, 4)):
+        narrow = card.computing_in(form)
+        whole, fast = (least_seconds(m, many, bits) for m in (card, narrow))
+        assert whole / fast == pytest.approx(times)
+        assert least_seconds(narrow, one, bits) == least_seconds(card, one, bits)
+    with pytest.raises(ValueError, match="T4 does not compute in FP8; it has int8"):
+        CARDS["T4"].computing_in("FP8")
+    with pytest.raises(ValueError, match="RTX 3060 does not compute in int8; it has n"):
+        CARDS["RTX 3060"].computing_in("int8")
