@@ -15,6 +15,9 @@ from minquant.course.damage.live_surprise import SurprisePicture
 from minquant.course.drawing.numbers import number
 from minquant.course.floats.live_bits import BitsPicture
 from minquant.course.floats.live_scale import STEPS, ScalePicture
+from minquant.course.outliers import live_smoothing, live_threshold
+from minquant.course.outliers.live_smoothing import SmoothingPicture
+from minquant.course.outliers.live_threshold import ThresholdPicture
 from minquant.course.rounding import live_ruler
 from minquant.course.rounding.live_ruler import RulerPicture
 from minquant.course.rulers.figure_pareto import Cost, frontier
@@ -22,6 +25,7 @@ from minquant.course.rulers.live_groups import GroupsPicture
 from minquant.course.start.live_shrink import ShrinkPicture
 from minquant.course.start.shrinker import Shrunk
 from minquant.measure.evaluate import Perplexity
+from minquant.methods import llm_int8, smoothquant
 from minquant.models.linear_layers import Size
 from minquant.numerics.floats import FORMATS
 
@@ -110,6 +114,14 @@ def surprising():
     return SurprisePicture(["the", " goat", " <b>", "."], nats, losses)
 
 
+def with_outliers(n, width):
+    """Inputs of which every seventh column is large, and weights."""
+    generator = torch.Generator().manual_seed(0)
+    X = torch.randn(n, width, generator=generator)
+    X[:, ::7] *= 40
+    return X, torch.randn(8, width, generator=generator)
+
+
 PICTURES = {
     "ruler": lambda W: RulerPicture(W[0], 8),
     "groups": lambda W: GroupsPicture(W, cut=3),
@@ -117,6 +129,8 @@ PICTURES = {
     "scale": lambda W: ScalePicture(W, "fp8 e4m3"),
     "surprise": lambda W: surprising(),
     "shrink": lambda W: ShrinkPicture(SHRUNK, W[0, :5], "Who is", bits=4),
+    "threshold": lambda W: ThresholdPicture({"a": with_outliers(9, 64)}, 6),
+    "smoothing": lambda W: SmoothingPicture(*with_outliers(9, 64)),
 }
 
 
@@ -252,7 +266,7 @@ def test_a_weight_is_looked_at_by_pointer(opened, W):
 
 @pytest.mark.parametrize("width", [390, 924])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["ruler", "groups"])
+@pytest.mark.parametrize("name", ["ruler", "groups", "threshold", "smoothing"])
 def test_a_picture_fits_its_page(opened, W, name, width, scheme):
     tab = opened(PICTURES[name](W), width=width, color_scheme=scheme)
     assert tab.tab.evaluate("document.documentElement.scrollWidth") <= width
@@ -532,3 +546,89 @@ def test_a_surprising_text_is_read_by_keyboard(opened):
     )
     assert tab.tab.locator("circle").count() == 0
     assert tab.tab.locator(".mq-surprise").inner_text() == "the goat <b>."
+
+
+# --- lesson 05: a threshold, and smoothing ---
+
+
+def test_the_browser_takes_out_the_columns_that_the_package_takes_out(opened):
+    tab = opened(PICTURES["threshold"](None))
+    limits = [t for t in live_threshold.THRESHOLDS if t < float("inf")]
+    near = torch.tensor(limits)
+    X = torch.stack([near, near.nextafter(near * 0), near.nextafter(near * 2)], 1)
+    X = torch.cat([X.flatten(), torch.zeros(1)])[None] * torch.tensor([[1.0], [-1.0]])
+    for t in (*limits, None):
+        ours = llm_int8.outlier_columns(X, float("inf") if t is None else t)
+        theirs = tab.call("takenOut", X.abs().amax(0).tolist(), t)
+        assert theirs == ours.tolist(), t
+
+
+def test_a_threshold_is_moved_by_keyboard_and_says_what_the_package_gives(opened):
+    layers = {"a": with_outliers(9, 64), "b": with_outliers(5, 20)}
+    tab = opened(ThresholdPicture(layers))
+    assert tab.tab_through() == ["threshold", "layer"]
+    assert tab.says().startswith("At a threshold of ∞, 0 of 64 columns (0 %) are")
+    tab.press("threshold", "Home")
+    tab.press("threshold", "ArrowRight", times=9)
+    facts = ThresholdPicture(layers, 6).layers["a"]
+    taken = sum(top >= 6 for top in facts["tops"])
+    error = facts["errors"][9]
+    assert live_threshold.THRESHOLDS[9] == 6
+    assert f"At a threshold of 6, {taken} of 64 columns" in tab.says()
+    assert f"The layer error is {tab.call('percent', error)}" in tab.says()
+    tab.press("layer", "ArrowDown")
+    assert "of 20 columns" in tab.says()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (4, 1536)])
+def test_a_threshold_over_any_layer_is_drawn(opened, shape):
+    X, W = with_outliers(*shape)
+    layers = {"a": (X, W), "tiny": (1e-6 * X, W), "zero": (0 * X, W)}
+    tab = opened(ThresholdPicture(layers))
+    for layer, place in itertools.product(layers, (0, 12, 25)):
+        tab.put(layer=layer, place=place)
+        drawing = tab.tab.locator(".mq-live").inner_html()
+        assert "NaN" not in drawing and "Infinity" not in drawing
+
+
+def test_the_browser_smooths_as_the_package_does(opened):
+    picture = SmoothingPicture(*with_outliers(9, 64))
+    tab = opened(picture)
+    X_top, W_top = (torch.tensor(picture.tops[name]) for name in ("X", "W"))
+    for k in range(live_smoothing.STEPS + 1):
+        alpha = k / live_smoothing.STEPS
+        s = smoothquant.smoothing_scales(X_top, W_top, alpha)
+        theirs = torch.tensor(tab.call("scales", picture.tops, alpha))
+        torch.testing.assert_close(theirs, s, rtol=1e-5, atol=0)
+        both = tab.call("smoothed", picture.tops, alpha)
+        torch.testing.assert_close(
+            torch.tensor(both["X"]), X_top / s, rtol=1e-5, atol=0
+        )
+        torch.testing.assert_close(
+            torch.tensor(both["W"]), W_top * s, rtol=1e-5, atol=0
+        )
+
+
+def test_smoothing_is_moved_by_keyboard_and_says_the_error(opened):
+    picture = SmoothingPicture(*with_outliers(9, 64))
+    tab = opened(picture)
+    assert tab.tab_through() == ["α"]
+    tab.press("α", "ArrowRight")
+    assert tab.get("step") == 11
+    said = f"The layer error is {number(100 * picture.errors['both'][11], digits=2)} %"
+    assert tab.says().startswith("α = 0.55: ") and said in tab.says()
+    tab.press("α", "End")
+    assert "the largest of X is 1.0 times the smallest" in tab.says()
+    tab.press("α", "Home")
+    assert "in W it is 1.0 times" in tab.says()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (4, 300)])
+def test_smoothing_of_any_layer_is_drawn(opened, shape):
+    X, W = with_outliers(*shape)
+    for pair in ((X, W), (1e-5 * X, W)):
+        tab = opened(SmoothingPicture(*pair))
+        for step in (0, 20):
+            tab.put(step=step)
+            drawing = tab.tab.locator(".mq-live").inner_html()
+            assert "NaN" not in drawing and "Infinity" not in drawing

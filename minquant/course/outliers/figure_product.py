@@ -19,9 +19,9 @@ from minquant.course.drawing.figures import WIDTH, Picture
 from minquant.methods import llm_int8
 from minquant.numerics.scales import scale_values
 
-CELL, ROW = 62, 30  # CSS pixels
-XS = {"floats": 10, "scales": 202, "codes": 268, "sums": 500, "Y": 740}
-YS = {"X": 70, "W": 190, "sums": 130}
+CELL, ROW = 64, 30  # CSS pixels
+XS = {"floats": 10, "scales": 206, "codes": 276, "sums": 516, "Y": 746}
+YS = {"X": 44, "W": 164, "sums": 104}
 
 
 @palette.style()
@@ -33,7 +33,7 @@ def product_in_codes(X: Float[Tensor, "n in"], W: Float[Tensor, "out in"]) -> Pi
     X_q, W_q = llm_int8.quantize_rows(X), llm_int8.quantize_rows(W)
     sums = llm_int8.integer_product(X_q.codes, W_q.codes)
     Y, Y_hat = X @ W.T, llm_int8.vector_wise(X_q, W_q)
-    fig = Picture(WIDTH, 290)
+    fig = Picture(WIDTH, 264)
     for name, A, q in (("X", X, X_q), ("W", W, W_q)):
         scales = [[f"÷ {s:g}"] for s in _plain(scale_values(q.scales)[:, 0])]
         y = YS[name]
@@ -44,18 +44,18 @@ def product_in_codes(X: Float[Tensor, "n in"], W: Float[Tensor, "out in"]) -> Pi
     x, y = XS["sums"], YS["sums"]
     whole = [[f"{total:,}" for total in row] for row in sums.tolist()]
     _matrix(fig, x, y, whole, palette.INK, cell=76)
-    fig.write(x, 80, "sums of products of codes", weight="bold")
+    fig.write(x, 54, "sums of products of codes", weight="bold")
     for j, s in enumerate(_plain(scale_values(W_q.scales)[:, 0])):
-        fig.write(x + 76 * (j + 0.5), 104, f"× {s:g}", ha="center", color=palette.MUTED)
+        fig.write(x + 76 * (j + 0.5), 78, f"× {s:g}", ha="center", color=palette.MUTED)
     for i, s in enumerate(_plain(scale_values(X_q.scales)[:, 0])):
         place = x + 2 * 76 + 8, y + ROW * (i + 0.5)
         fig.write(*place, f"× {s:g}", color=palette.MUTED)
-    fig.write(XS["codes"] + 3 * CELL + 24, y + ROW, "→", ha="center", size=16)
-    fig.write(XS["Y"] - 24, y + ROW, "→", ha="center", size=16)
+    fig.write(XS["codes"] + 3 * CELL + 22, y + ROW, "→", ha="center", size=16)
+    fig.write(XS["Y"] - 12, y + ROW, "→", ha="center", size=16)
     _matrix(
         fig, XS["Y"], y, _texts(Y_hat, ".4f"), palette.VERMILION, "Y from codes", 76
     )
-    _matrix(fig, XS["Y"], y + 96, _texts(Y, ".4f"), palette.BLUE, "Y exactly", 76)
+    _matrix(fig, XS["Y"], y + 96, _texts(Y, ".4f"), palette.BLUE, "Y exactly", 74)
     fig.alt = (
         f"X {_texts(X, '.3f')} and W {_texts(W, '.3f')} are divided by a scale for "
         f"each row, which gives codes {X_q.codes.tolist()} and {W_q.codes.tolist()}. "
@@ -94,6 +94,6 @@ def _matrix(
     fig.write(x, y - 18, name, weight="bold")
     for i, row in enumerate(texts):
         for j, text in enumerate(row):
-            right = x + cell * (j + 1) - 8
+            right = x + cell * (j + 1) - 7
             place = y + ROW * (i + 0.5)
             fig.write(right, place, text.replace("-", "−"), ha="right", color=color)

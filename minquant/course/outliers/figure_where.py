@@ -36,7 +36,7 @@ def large_numbers(
         raise ValueError(f"inputs has {len(inputs)} entries; give one to three")
     fig = Picture(WIDTH, TOP + TALL + 60)
     wide = (WIDTH - LEFT - 14 - GAP * (len(inputs) - 1)) / len(inputs)
-    limit = number(threshold, digits=2)
+    limit = f"{threshold:g}"
     described = []
     for i, (name, X) in enumerate(inputs.items()):
         size = X.detach().abs().float().cpu().numpy()
@@ -44,12 +44,14 @@ def large_numbers(
         left = LEFT + i * (wide + GAP)
         ax = fig.axes_at(left, TOP, wide, TALL, xlabel="column")
         ax.set_xlim(-0.01 * size.shape[1], 1.01 * size.shape[1])
-        ax.set_ylim(len(size) - 0.5, -0.5)
+        ax.set_ylim(len(size) - 0.2, -1.2)
         areas = 6 + 14 * np.log2(size[tokens, columns] / threshold)
-        ax.scatter(columns, tokens, s=areas, color=palette.VERMILION, alpha=0.75, lw=0)
+        looks = {"color": palette.VERMILION, "alpha": 0.75, "lw": 0, "clip_on": False}
+        ax.scatter(columns, tokens, s=areas, **looks)
         if i == 0:
             ax.set_ylabel("token")
-        largest = number(float(size.max()), digits=4)
+        top = float(size.max())
+        largest = f"{top:,.0f}" if top >= 100 else number(top, digits=3)
         told = f"{len(tokens):,} of {size.size:,} numbers reach {limit}"
         fig.write(left, 20, name, weight="bold")
         fig.write(left, 44, f"{told}; the largest is {largest}", color=palette.MUTED)

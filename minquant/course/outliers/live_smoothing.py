@@ -31,8 +31,8 @@ class SmoothingPicture(LivePicture):
     X: inputs (n, in) of a layer. W: its weights (out, in). Both are rounded to 8 bits
     with a ruler for each row. step: α is step / STEPS.
 
-    Raises ValueError if the picture has no such step, or X and W do not fit; and as
-    `quantize_rtn` does.
+    Raises ValueError if the picture has no such step, or X and W do not fit or have no
+    column in which both are not 0; and as `quantize_rtn` does.
     """
 
     script = Path(__file__).with_name("smoothing.js")
@@ -56,6 +56,8 @@ class SmoothingPicture(LivePicture):
             )
         X_top, W_top = X.abs().amax(0), W.abs().amax(0)
         shown = in_view(X_top, W_top)
+        if not len(shown):
+            raise ValueError("X or W is 0 in every column; there is nothing to smooth")
         rounded = {"both": [], "X": [], "W": []}
         Y = X @ W.T
         for k in range(STEPS + 1):

@@ -8,11 +8,11 @@ import {
 } from "../live/base.js";
 
 const DECADES = 4; // from the top of a panel to its foot
-const PANELS = { X: { top: 34, bottom: 164 }, W: { top: 198, bottom: 328 } };
-const PLOT = { top: 386, bottom: 520 };
+const PANELS = { X: { top: 34, bottom: 164 }, W: { top: 214, bottom: 344 } };
+const PLOT = { top: 424, bottom: 558 };
 const LEFT = 62;
 const RIGHT = 14;
-const HEIGHT = 572;
+const HEIGHT = 610;
 const LINES = { both: "vermilion", X: "blue", W: "ink" };
 
 /** s of smoothquant.py, from the largest |x| and |w| of each column. */
@@ -45,8 +45,8 @@ function render({ model, el }) {
     return made;
   };
   part("text", { x: 0, y: PANELS.X.top - 14 }, "X / s: the largest |x| of a column");
-  part("text", { x: 0, y: PANELS.W.top - 14 }, "W · s: the largest |w| of it");
-  part("text", { x: 0, y: PLOT.top - 14 }, "layer error");
+  part("text", { x: 0, y: PANELS.W.top - 14 }, "W · s: the largest |w| of the same column");
+  part("text", { x: 0, y: PLOT.top - 34 }, "layer error, if this is rounded:");
   const still = part("g");
   const bars = Object.fromEntries(["X", "W"].map((name) => [name, columns.map((j) =>
     part("rect", { fill: `var(--mq-${name === "X" ? "blue" : "ink"})` },
@@ -91,7 +91,7 @@ function render({ model, el }) {
 
   const ends = () => {
     const seen = [...Object.values(errors).flat(), without].filter((e) => e > 0);
-    const [low, high] = [Math.min(1e-6, ...seen), Math.max(1e-5, ...seen)];
+    const [low, high] = [Math.min(0.1, ...seen), Math.max(1e-8, ...seen)];
     return [Math.max(Math.log10(high) - 6, Math.log10(low)) - 0.1, Math.log10(high) + 0.1];
   };
 
@@ -133,12 +133,12 @@ function render({ model, el }) {
     for (const share of [0, 0.25, 0.5, 0.75, 1]) {
       parts.push(label(x(share * steps), PLOT.bottom + 20, String(share), "quiet middle"));
     }
-    const words = [["rounded: both", "vermilion"], ["only X", "blue"], ["only W", "ink"],
-      ["not smoothed", "violet"]];
-    let at = LEFT + 30;
+    const words = [["X and W", "vermilion"], ["only X", "blue"], ["only W", "ink"],
+      ["both, not smoothed", "violet"]];
+    let at = 0;
     for (const [text, hue] of words) {
       parts.push(label(at, PLOT.top - 14, text, "", hue));
-      at += 8.2 * text.length + 6;
+      at += 7.6 * text.length + 16;
     }
     parts.push(label((LEFT + width - RIGHT) / 2, PLOT.bottom + 42, "α", "quiet middle"));
     still.replaceChildren(...parts);
@@ -147,10 +147,13 @@ function render({ model, el }) {
     }));
   }
 
-  const spread = (sizes) => Math.max(...sizes) / Math.min(...sizes);
+  const spread = (sizes) => {
+    const times = Number((Math.max(...sizes) / Math.min(...sizes)).toPrecision(2));
+    return times < 10 ? times.toFixed(1) : times.toLocaleString("en");
+  };
 
   function speak(k, sizes) {
-    const [inX, inW] = ["X", "W"].map((name) => number(spread(sizes[name]), 2));
+    const [inX, inW] = ["X", "W"].map((name) => spread(sizes[name]));
     const best = errors.both.indexOf(Math.min(...errors.both));
     says.textContent = `α = ${alpha(k).toFixed(2)}: among these columns the largest of X `
       + `is ${inX} times the smallest, in W it is ${inW} times. The layer error is `

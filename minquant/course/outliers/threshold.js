@@ -9,7 +9,7 @@ import {
 } from "../live/base.js";
 
 const BARS = { top: 44, bottom: 212 };
-const LEFT = 62;
+const LEFT = 86;
 const RIGHT = 14;
 const PLOTS = [
   { name: "layer error", top: 290, bottom: 400, hue: "vermilion" },
@@ -23,8 +23,12 @@ export const takenOut = (tops, threshold) => {
   return tops.map((top) => top >= limit);
 };
 
-/** A share as per cent, with two digits: 47 %, 0.015 %, 1.3e−6 %. */
-export const percent = (share) => share >= 0.9995 ? "100 %" : `${number(100 * share, 2)} %`;
+/** A share as per cent, with two digits and never in powers of ten. */
+export function percent(share) {
+  const size = 100 * share;
+  if (size >= 10 || size === 0) return `${size < 100 ? size.toFixed(1) : size} %`;
+  return `${size.toFixed(Math.min(9, 1 - Math.floor(Math.log10(size))))} %`;
+}
 
 function render({ model, el }) {
   const layers = model.get("layers"); // name: { tops, errors }
@@ -94,19 +98,20 @@ function render({ model, el }) {
   function drawColumns(width, tops, gone, threshold) {
     const seen = tops.filter((top) => top > 0);
     const high = Math.log10(Math.max(10, ...seen)) + 0.1;
-    const low = Math.min(high - 2, Math.log10(Math.min(1, ...seen)) - 0.1);
+    const middle = [...seen].sort((a, b) => a - b)[seen.length >> 1] ?? 1;
+    const low = Math.min(high - 2, Math.log10(middle) - 1);
     const y = (v) => BARS.bottom
       - (Math.log10(v) - low) / (high - low) * (BARS.bottom - BARS.top);
     const each = (width - LEFT - RIGHT) / tops.length;
-    const bar = (top, j) => `M${LEFT + j * each} ${BARS.bottom}V${y(top)}h${0.84 * each}`
-      + `V${BARS.bottom}z`;
-    const whole = (_, j) => `M${LEFT + (j - 0.3) * each} ${BARS.bottom}V${BARS.top}`
-      + `h${1.5 * each}V${BARS.bottom}z`;
-    const draw1 = (shape, which) => tops.map((top, j) =>
-      (top > 0 && gone[j] === which ? shape(top, j) : "")).join("");
-    set(stay, { d: draw1(bar, false) });
-    set(out, { d: draw1(bar, true) });
-    set(lit, { d: mean(gone) < 0.4 ? draw1(whole, true) : "" });
+    const bars = (which, wide, height) => tops.map((top, j) => {
+      const up = height ?? y(top);
+      if (top === 0 || gone[j] !== which || up > BARS.bottom) return "";
+      const left = LEFT + (j + 0.5) * each - wide / 2;
+      return `M${left} ${BARS.bottom}V${up}h${wide}V${BARS.bottom}z`;
+    }).join("");
+    set(stay, { d: bars(false, 0.84 * each) });
+    set(out, { d: bars(true, Math.max(2, 0.84 * each)) });
+    set(lit, { d: mean(gone) < 0.2 ? bars(true, Math.max(5, 1.4 * each), BARS.top) : "" });
     for (let p = Math.ceil(low); p <= high; p++) {
       rule(`M${LEFT - 4} ${y(10 ** p)}H${width - RIGHT}`);
       label(LEFT - 10, y(10 ** p) + 4, String(Number((10 ** p).toPrecision(1))));
