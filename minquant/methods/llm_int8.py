@@ -20,10 +20,10 @@ bitsandbytes 0 switches the split off: it is our infinity.)
 
 Two choices:
 
-    outlier_weights   W is kept once, as codes, and only its outlier columns are taken in
-                      16 bits: about 0.1 % more memory, says the paper. bitsandbytes
-                      gets them from the codes ("int8"). A dtype takes them from W
-                      itself, which spares their error. Since these columns are known
+    outlier_weights   the paper keeps W once, as codes, and takes only the outlier
+                      columns in 16 bits: about 0.1 % more memory. "int8" gets them from
+                      the codes, as bitsandbytes does. A dtype takes them from W itself,
+                      which spares the error of their codes. As these columns are known
                       only when X is, all of W must then be kept, beside its codes
     row_scale         "columns": a row's absmax is over the columns that stay. "values":
                       over all values below the threshold, as in bitsandbytes, also over

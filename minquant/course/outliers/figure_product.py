@@ -19,8 +19,8 @@ from minquant.course.drawing.figures import WIDTH, Picture
 from minquant.methods import llm_int8
 from minquant.numerics.scales import scale_values
 
-CELL, ROW = 64, 30  # CSS pixels
-XS = {"floats": 10, "scales": 206, "codes": 276, "sums": 516, "Y": 746}
+CELL, ROW = 62, 30  # CSS pixels
+XS = {"floats": 6, "scales": 198, "codes": 266, "sums": 498, "Y": 742}
 YS = {"X": 44, "W": 164, "sums": 104}
 
 
@@ -50,12 +50,12 @@ def product_in_codes(X: Float[Tensor, "n in"], W: Float[Tensor, "out in"]) -> Pi
     for i, s in enumerate(_plain(scale_values(X_q.scales)[:, 0])):
         place = x + 2 * 76 + 8, y + ROW * (i + 0.5)
         fig.write(*place, f"× {s:g}", color=palette.MUTED)
-    fig.write(XS["codes"] + 3 * CELL + 22, y + ROW, "→", ha="center", size=16)
-    fig.write(XS["Y"] - 12, y + ROW, "→", ha="center", size=16)
+    fig.write(XS["codes"] + 3 * CELL + 23, y + ROW, "→", ha="center", size=16)
+    fig.write(XS["Y"] - 18, y + ROW, "→", ha="center", size=16)
     _matrix(
         fig, XS["Y"], y, _texts(Y_hat, ".4f"), palette.VERMILION, "Y from codes", 76
     )
-    _matrix(fig, XS["Y"], y + 96, _texts(Y, ".4f"), palette.BLUE, "Y exactly", 74)
+    _matrix(fig, XS["Y"], y + 96, _texts(Y, ".4f"), palette.BLUE, "Y exactly", 76)
     fig.alt = (
         f"X {_texts(X, '.3f')} and W {_texts(W, '.3f')} are divided by a scale for "
         f"each row, which gives codes {X_q.codes.tolist()} and {W_q.codes.tolist()}. "

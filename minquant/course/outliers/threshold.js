@@ -26,7 +26,8 @@ export const takenOut = (tops, threshold) => {
 /** A share as per cent, with two digits and never in powers of ten. */
 export function percent(share) {
   const size = 100 * share;
-  if (size >= 10 || size === 0) return `${size < 100 ? size.toFixed(1) : size} %`;
+  if (size === 0 || size === 100) return `${size} %`;
+  if (size >= 10) return `${size.toFixed(1)} %`;
   return `${size.toFixed(Math.min(9, 1 - Math.floor(Math.log10(size))))} %`;
 }
 
