@@ -6,7 +6,6 @@ large_numbers       where in X they are, by token and column
 tokens_on_rulers    the values of a token, each joined to its tick
 live_threshold      the threshold of LLM.int8() that moves
 live_smoothing      the α of SmoothQuant that moves
-remedies            what each way to multiply adds to a model's loss
 """
 
 from __future__ import annotations
@@ -18,14 +17,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from minquant.course.drawing.figure_intervals import intervals
 from minquant.course.drawing.figures import Picture
 from minquant.course.outliers import figure_product, figure_where
 from minquant.course.outliers.figure_token_ruler import tokens_over_rulers
 from minquant.course.outliers.live_smoothing import SmoothingPicture
 from minquant.course.outliers.live_threshold import Layer, ThresholdPicture
 from minquant.course.outliers.outlier_split import OutlierSplit
-from minquant.measure.evaluate import Perplexity, compare
 from minquant.models.calibrate import watching
 from minquant.models.text import encode
 
@@ -74,14 +71,3 @@ def live_smoothing(
 ) -> SmoothingPicture:
     """The α that moves, over the columns of X and W."""
     return SmoothingPicture(X, W)
-
-
-def remedies(before: Perplexity, after: Mapping[str, Perplexity]) -> Picture:
-    """What each way to multiply adds to the loss, on the same texts, with intervals."""
-    costs = {name: compare(before, loss) for name, loss in after.items()}
-    return intervals(
-        {name: (cost.mean, cost.low, cost.high) for name, cost in costs.items()},
-        "added loss (nats per token)",
-        references={"no cost": 0},
-        title="8 bits with a remedy, and without outliers",
-    )
