@@ -20,6 +20,9 @@ from minquant.course.qlora.live_step import PLANS, RANKS, TEXTS, WAYS, StepPictu
 from minquant.course.qlora.table import learnt
 from minquant.course.packing.live_crossover import CrossoverPicture, crossing
 from minquant.course.packing.live_words import WordPicture
+from minquant.course.outliers import live_smoothing, live_threshold
+from minquant.course.outliers.live_smoothing import SmoothingPicture
+from minquant.course.outliers.live_threshold import ThresholdPicture
 from minquant.course.rounding import live_ruler
 from minquant.course.rounding.live_ruler import RulerPicture
 from minquant.course.rulers.figure_pareto import Cost, frontier
@@ -28,6 +31,7 @@ from minquant.course.start.live_shrink import ShrinkPicture
 from minquant.course.start.shrinker import Shrunk
 from minquant.kernels.packed_words import dequantize, unpack_matrix
 from minquant.measure.evaluate import Perplexity
+from minquant.methods import llm_int8, smoothquant
 from minquant.models.linear_layers import Size
 from minquant.numerics.floats import FORMATS
 from minquant.planning.budget import OPTIMIZERS
@@ -121,6 +125,12 @@ def surprising():
 def in_words(W):
     """A matrix of 4-bit codes in words."""
     return mq.pack_matrix(mq.quantize_rtn(W, mq.symmetric_full(4), mq.per_group(32)))
+def with_outliers(n, width):
+    """Inputs of which every seventh column is large, and weights."""
+    generator = torch.Generator().manual_seed(0)
+    X = torch.randn(n, width, generator=generator)
+    X[:, ::7] *= 40
+    return X, torch.randn(8, width, generator=generator)
 
 
 PICTURES = {
@@ -134,6 +144,8 @@ PICTURES = {
     "shrink": lambda W: ShrinkPicture(SHRUNK, W[0, :5], "Who is", bits=4),
     "word": lambda W: WordPicture(in_words(W), row=5, word=3, code=5),
     "crossover": lambda W: CrossoverPicture(CARDS, reach=0.5),
+    "threshold": lambda W: ThresholdPicture({"a": with_outliers(9, 64)}, 6),
+    "smoothing": lambda W: SmoothingPicture(*with_outliers(9, 64)),
 }
 
 
@@ -271,6 +283,7 @@ def test_a_weight_is_looked_at_by_pointer(opened, W):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", ["ruler", "groups", "step", "losses"])
 @pytest.mark.parametrize("name", ["ruler", "groups", "word", "crossover"])
+@pytest.mark.parametrize("name", ["ruler", "groups", "threshold", "smoothing"])
 def test_a_picture_fits_its_page(opened, W, name, width, scheme):
     tab = opened(PICTURES[name](W), width=width, color_scheme=scheme)
     assert tab.tab.evaluate("document.documentElement.scrollWidth") <= width
@@ -721,3 +734,85 @@ def test_a_crossover_of_any_machine_is_drawn(opened, bandwidth, peak):
         tab.put(side=side, reach=reach, tokens=4096)
         drawing = tab.tab.locator(".mq-live").inner_html()
         assert "NaN" not in drawing and "Infinity" not in drawing
+# --- lesson 05: a threshold, and smoothing ---
+
+
+def test_the_browser_takes_out_the_columns_that_the_package_takes_out(opened):
+    tab = opened(PICTURES["threshold"](None))
+    limits = [t for t in live_threshold.THRESHOLDS if t < float("inf")]
+    near = torch.tensor(limits)
+    X = torch.stack([near, near.nextafter(near * 0), near.nextafter(near * 2)], 1)
+    X = torch.cat([X.flatten(), torch.zeros(1)])[None] * torch.tensor([[1.0], [-1.0]])
+    for t in (*limits, None):
+        ours = llm_int8.outlier_columns(X, float("inf") if t is None else t)
+        theirs = tab.call("takenOut", X.abs().amax(0).tolist(), t)
+        assert theirs == ours.tolist(), t
+
+
+def test_a_threshold_is_moved_by_keyboard_and_says_what_the_package_gives(opened):
+    layers = {"a": with_outliers(9, 64), "b": with_outliers(5, 20)}
+    tab = opened(ThresholdPicture(layers))
+    assert tab.tab_through() == ["threshold", "layer"]
+    assert tab.says().startswith("At a threshold of ∞, 0 of 64 columns (0 %) are")
+    tab.press("threshold", "Home")
+    tab.press("threshold", "ArrowRight", times=9)
+    facts = ThresholdPicture(layers, 6).layers["a"]
+    taken = sum(top >= 6 for top in facts["tops"])
+    error = facts["errors"][9]
+    assert live_threshold.THRESHOLDS[9] == 6
+    assert f"At a threshold of 6, {taken} of 64 columns" in tab.says()
+    assert f"The layer error is {tab.call('percent', error)}" in tab.says()
+    tab.press("layer", "ArrowDown")
+    assert "of 20 columns" in tab.says()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (4, 1536)])
+def test_a_threshold_over_any_layer_is_drawn(opened, shape):
+    X, W = with_outliers(*shape)
+    layers = {"a": (X, W), "tiny": (1e-6 * X, W), "zero": (0 * X, W)}
+    tab = opened(ThresholdPicture(layers))
+    for layer, place in itertools.product(layers, (0, 12, 25)):
+        tab.put(layer=layer, place=place)
+        drawing = tab.tab.locator(".mq-live").inner_html()
+        assert "NaN" not in drawing and "Infinity" not in drawing
+
+
+def test_the_browser_smooths_as_the_package_does(opened):
+    picture = SmoothingPicture(*with_outliers(9, 64))
+    tab = opened(picture)
+    X_top, W_top = (torch.tensor(picture.tops[name]) for name in ("X", "W"))
+    for k in range(live_smoothing.STEPS + 1):
+        alpha = k / live_smoothing.STEPS
+        s = smoothquant.smoothing_scales(X_top, W_top, alpha)
+        both = tab.call("smoothed", picture.tops, alpha)
+        for theirs, ours in (
+            (tab.call("scales", picture.tops, alpha), s),
+            (both["X"], X_top / s),
+            (both["W"], W_top * s),
+        ):
+            assert theirs == pytest.approx(ours.tolist(), rel=1e-5)
+
+
+def test_smoothing_is_moved_by_keyboard_and_says_the_error(opened):
+    picture = SmoothingPicture(*with_outliers(9, 64))
+    tab = opened(picture)
+    assert tab.tab_through() == ["α"]
+    tab.press("α", "ArrowRight")
+    assert tab.get("step") == 11
+    said = f"The layer error is {number(100 * picture.errors['both'][11], digits=2)} %"
+    assert tab.says().startswith("α = 0.55: ") and said in tab.says()
+    tab.press("α", "End")
+    assert "the largest of X is 1.0 times the smallest" in tab.says()
+    tab.press("α", "Home")
+    assert "in W it is 1.0 times" in tab.says()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (4, 300)])
+def test_smoothing_of_any_layer_is_drawn(opened, shape):
+    X, W = with_outliers(*shape)
+    for pair in ((X, W), (1e-5 * X, W)):
+        tab = opened(SmoothingPicture(*pair))
+        for step in (0, 20):
+            tab.put(step=step)
+            drawing = tab.tab.locator(".mq-live").inner_html()
+            assert "NaN" not in drawing and "Infinity" not in drawing

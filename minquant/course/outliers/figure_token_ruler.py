@@ -7,9 +7,8 @@
              −0.2   0     0.2
 
 The largest value sets the end of the ruler, and all others get the ticks that this
-leaves near 0. `TokenRuler` is the panel, whose artists move; `tokens_over_rulers` shows
-a few panels above one another, with the same axis. The numbers are `OutlierSplit`s.
-Lesson 05 reads it.
+leaves near 0. The panels stand above one another, with the same axis. The numbers are
+`OutlierSplit`s. Lesson 05 reads it.
 """
 
 from __future__ import annotations
@@ -35,38 +34,28 @@ def words(split: OutlierSplit) -> str:
     return f"its ruler ends at ±{reach} and has a tick every {every}"
 
 
-class TokenRuler:
-    """The panel, at a place of a picture (left, top, width, height; CSS pixels)."""
-
-    def __init__(self, fig: Picture, place: tuple[int, int, int, int]) -> None:
-        self.fig = fig
-        self.ax = fig.axes_at(*place, facecolor="none", yticks=[], ylim=(0, 1))
-        self.ax.spines["left"].set_visible(False)
-        left, top, _, tall = place
-        for y, name, color in ROWS:
-            fig.write(left - 10, top + tall * y, name, ha="right", color=color)
-        self.ticks = artists.lines(self.ax, palette.INK, 0.9)
-        self.snaps = artists.lines(self.ax, palette.VERMILION, 0.9)
-        self.dots = artists.marks(self.ax, "o", 4, color=palette.BLUE)
-        self.title = fig.write(left, top - 26, "", weight="bold")
-
-    def update(self, split: OutlierSplit, name: str = "", reach: float = 0.0) -> None:
-        """Show a token. name: by default its number. reach: the end of the axis."""
-        reach = reach or split.window
-        if (ends := (-reach, reach)) != self.ax.get_xlim():
-            self.ax.set_xlim(*ends)
-            marks = round_numbers(reach)
-            self.ax.set_xticks(marks, tick_labels(marks))
-            self.fig.forget_background()
-        step = split.step
-        ticks = step * np.arange(-(reach // step), reach // step + 1) if step else []
-        self.ticks.set_segments(artists.segments(ticks, 0.06, ticks, 0.26))
-        seen = ~split.outliers & (np.abs(split.x) <= reach)
-        x, rounded = split.x[seen], split.codes[seen] * step
-        self.dots.set_data(x, np.full(len(x), 0.92))
-        lines = artists.segments(x, 0.88, rounded, 0.26)
-        self.snaps.set_segments(lines if step else [])
-        self.title.set_text(f"{name or f'Token {split.row}'}: {words(split)}")
+def _panel(
+    fig: Picture, top: float, split: OutlierSplit, name: str, reach: float
+) -> None:
+    """One token from `top` down, in CSS pixels. reach: the end of the axis."""
+    place = LEFT, top, WIDTH - LEFT - 20, TALL
+    ax = fig.axes_at(*place, facecolor="none", yticks=[], ylim=(0, 1))
+    ax.spines["left"].set_visible(False)
+    for y, said, color in ROWS:
+        fig.write(LEFT - 10, top + TALL * y, said, ha="right", color=color)
+    ax.set_xlim(-reach, reach)
+    marks = round_numbers(reach)
+    ax.set_xticks(marks, tick_labels(marks))
+    step = split.step
+    ticks = step * np.arange(-(reach // step), reach // step + 1) if step else []
+    upright = artists.segments(ticks, 0.06, ticks, 0.26)
+    artists.lines(ax, palette.INK, 0.9).set_segments(upright)
+    seen = ~split.outliers & (np.abs(split.x) <= reach)
+    x, rounded = split.x[seen], split.codes[seen] * step
+    joins = artists.segments(x, 0.88, rounded, 0.26) if step else []
+    artists.lines(ax, palette.VERMILION, 0.9).set_segments(joins)
+    artists.marks(ax, "o", 4, color=palette.BLUE).set_data(x, np.full(len(x), 0.92))
+    fig.write(LEFT, top - 26, f"{name}: {words(split)}", weight="bold")
 
 
 @palette.style()
@@ -85,8 +74,7 @@ def tokens_over_rulers(tokens: Mapping[str, OutlierSplit]) -> Picture:
     reach = max(wide, min(1.08 * step, 2 * wide))  # a second tick, if it is near
     described = []
     for i, (name, split) in enumerate(tokens.items()):
-        panel = TokenRuler(fig, (LEFT, 40 + ROW * i, WIDTH - LEFT - 20, TALL))
-        panel.update(split, name, reach)
+        _panel(fig, 40 + ROW * i, split, name, reach)
         described.append(f"{name}: {words(split)}; the values use {split.used} ticks.")
     middle, bottom = LEFT + (WIDTH - LEFT - 20) / 2, ROW * len(tokens) + 14
     fig.write(middle, bottom, "value of x, near 0", ha="center")

@@ -12,7 +12,7 @@ from minquant.course.outliers.outlier_split import OutlierSplit
 def split(threshold=torch.inf, large=30.0):
     X = torch.randn(2, 24, generator=torch.Generator().manual_seed(3))
     X[:, 7] = large
-    return OutlierSplit.of(X, torch.ones(4, 24), threshold, 1)
+    return OutlierSplit.of(X, threshold, 1)
 
 
 def segments(ax, colour_place):
