@@ -15,6 +15,8 @@ from minquant.course.damage.live_surprise import SurprisePicture
 from minquant.course.drawing.numbers import number
 from minquant.course.floats.live_bits import BitsPicture
 from minquant.course.floats.live_scale import STEPS, ScalePicture
+from minquant.course.gptq import live_stepper
+from minquant.course.gptq.live_stepper import StepperPicture
 from minquant.course.rounding import live_ruler
 from minquant.course.rounding.live_ruler import RulerPicture
 from minquant.course.rulers.figure_pareto import Cost, frontier
@@ -22,6 +24,7 @@ from minquant.course.rulers.live_groups import GroupsPicture
 from minquant.course.start.live_shrink import ShrinkPicture
 from minquant.course.start.shrinker import Shrunk
 from minquant.measure.evaluate import Perplexity
+from minquant.methods import gptq_derivation
 from minquant.models.linear_layers import Size
 from minquant.numerics.floats import FORMATS
 
@@ -110,6 +113,11 @@ def surprising():
     return SurprisePicture(["the", " goat", " <b>", "."], nats, losses)
 
 
+def alike(W):
+    """H of inputs that go together: weights serve as inputs here."""
+    return W.double().T @ W.double() / len(W)
+
+
 PICTURES = {
     "ruler": lambda W: RulerPicture(W[0], 8),
     "groups": lambda W: GroupsPicture(W, cut=3),
@@ -117,6 +125,7 @@ PICTURES = {
     "scale": lambda W: ScalePicture(W, "fp8 e4m3"),
     "surprise": lambda W: surprising(),
     "shrink": lambda W: ShrinkPicture(SHRUNK, W[0, :5], "Who is", bits=4),
+    "stepper": lambda W: StepperPicture(W, alike(W), bits=2, turn=4),
 }
 
 
@@ -252,7 +261,7 @@ def test_a_weight_is_looked_at_by_pointer(opened, W):
 
 @pytest.mark.parametrize("width", [390, 924])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["ruler", "groups"])
+@pytest.mark.parametrize("name", ["ruler", "groups", "stepper"])
 def test_a_picture_fits_its_page(opened, W, name, width, scheme):
     tab = opened(PICTURES[name](W), width=width, color_scheme=scheme)
     assert tab.tab.evaluate("document.documentElement.scrollWidth") <= width
@@ -532,3 +541,86 @@ def test_a_surprising_text_is_read_by_keyboard(opened):
     )
     assert tab.tab.locator("circle").count() == 0
     assert tab.tab.locator(".mq-surprise").inner_text() == "the goat <b>."
+
+
+# --- lesson 06: the stepper ---
+
+WALK = """([W, H, settings]) => settings.map(([bits, damping]) => {
+    const { codes, turns } = picture.walk(W, H, bits, damping);
+    return { codes, now: turns.map(t => t.now), inverse: turns.map(t => t.inverse),
+        error: turns.map(t => t.error), nearest: turns.map(t => t.nearest) } })"""
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_browser_does_gptq_as_the_package_does_it(opened, W, seed):
+    generator = torch.Generator().manual_seed(seed)
+    columns = torch.randperm(W.shape[1], generator=generator)[:10]
+    part = W[torch.randperm(len(W), generator=generator)[:5]][:, columns]
+    H = alike(W)[columns][:, columns]
+    settings = list(itertools.product(live_stepper.BITS, live_stepper.DAMPINGS))
+    tab = opened(StepperPicture(W, alike(W)))
+    theirs = tab.tab.evaluate(WALK, [part.tolist(), H.tolist(), settings])
+    V, power = part.double(), ((part.double() @ H) * part.double()).sum()
+    for (bits, damping), made in zip(settings, theirs, strict=True):
+        grid = mq.zero_point(bits)
+        ours = mq.quantize_gptq(V, H, grid, damping=damping)
+        assert made["codes"] == ours.codes.tolist(), (bits, damping)
+        rulers = gptq_derivation.column_rulers(mq.quantize_rtn(V, grid))
+        damped = H + damping * H.diagonal().mean() * torch.eye(10)
+        rows = gptq_derivation.rows_by_elimination(damped)
+        E = mq.quantize_rtn(V, grid).dequantize(torch.float64) - V
+        for turn, step in enumerate(gptq_derivation.steps(V, rows, rulers), start=1):
+            close(made["now"][turn], step.W)
+            close(made["inverse"][turn], torch.linalg.inv(damped[turn:, turn:]))
+            lost = step.W - V
+            close(made["error"][turn], ((lost @ H) * lost).sum() / power)
+            lost = torch.where(torch.arange(10) < turn, E, 0)
+            close(made["nearest"][turn], ((lost @ H) * lost).sum() / power)
+
+
+def close(theirs, ours):
+    """Equal but for the rounding of float64, on an H of condition 1e4 or less."""
+    theirs = torch.tensor(theirs, dtype=torch.float64)
+    torch.testing.assert_close(theirs.reshape(ours.shape), ours, rtol=1e-8, atol=1e-11)
+
+
+def test_columns_are_rounded_by_keyboard_alone(opened, W):
+    tab = opened(StepperPicture(W, alike(W), bits=2))
+    assert tab.tab_through() == [
+        *("columns rounded", "back", "next column", "damping", "bits")
+    ]
+    assert tab.says().startswith("Nothing is rounded yet.")
+    tab.press("next column", "Enter", times=3)
+    assert tab.get("turn") == 3
+    assert "3 of 12 columns are rounded" in tab.says()
+    tab.press("back", "Enter")
+    assert "2 of 12 columns are rounded" in tab.says()
+    tab.press("columns rounded", "End")
+    assert "There is no column left to move." in tab.says()
+    tab.press("next column", "Enter")
+    assert tab.get("turn") == 12
+    tab.press("damping", "End")
+    ends = re.search(r"off by ([\d.]+) % .* makes it ([\d.]+) %", tab.says())
+    assert float(ends[1]) == pytest.approx(float(ends[2]), rel=0.05)  # it is RTN now
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (3, 12), (40, 30)])
+def test_a_matrix_of_any_size_is_rounded(opened, shape):
+    V = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    H = torch.eye(shape[1]) + 0.3
+    tab = opened(StepperPicture(V, H))
+    for turn in range(len(tab.get("columns")) + 1):
+        tab.put(turn=turn, damping=turn % 9, bits=2 + turn % 3)
+        drawing = tab.tab.locator(".mq-live").inner_html()
+        assert "NaN" not in drawing and "Infinity" not in drawing
+
+
+def test_weights_of_0_and_an_input_that_was_never_seen_are_drawn(opened):
+    V, H = torch.zeros(2, 3), torch.eye(3)
+    V[0] = torch.tensor([0.4, -0.2, 0.9])
+    H[1, 1] = 0
+    tab = opened(StepperPicture(V, H, turn=2))
+    for damping in (0, 2):
+        tab.put(damping=damping)
+        drawing = tab.tab.locator(".mq-live").inner_html()
+        assert "NaN" not in drawing and "Infinity" not in drawing
