@@ -91,14 +91,16 @@ function render({ model, el }) {
   const columns = model.get("columns"); // their places in the whole matrix
   const dampings = model.get("dampings");
   const n = columns.length;
-  const { root, close } = frame({ model, el, watch: ["turn", "damping", "bits"], draw });
+  const watch = ["turn", "damping", "bits"];
+  const { root, close } = frame({ model, el, watch, draw });
   const turn = slider(model, "turn", {
     label: "columns rounded", min: 0, max: n, shown: (t) => `${t} of ${n}`,
   });
   const go = (by) => model.set("turn", clamp(model.get("turn") + by, 0, n));
   turn.box.append(button("back", () => go(-1)), button("next column", () => go(1)));
   const damping = slider(model, "damping", {
-    label: "damping", min: 0, max: dampings.length - 1, shown: (i) => percent(dampings[i]),
+    label: "damping", min: 0, max: dampings.length - 1,
+    shown: (i) => percent(dampings[i]),
   });
   const bits = slider(model, "bits", { label: "bits", min: 2, max: 4 });
   const sheet = svg("svg", { role: "img" });
@@ -230,10 +232,11 @@ function render({ model, el }) {
   }
 
   function drawErrors(add, { x, y, right, low }, t, turns) {
-    const most = Math.max(...turns.map(({ error, nearest }) => Math.max(error, nearest)));
+    const most = Math.max(...turns.flatMap((one) => [one.error, one.nearest]));
     const at = (k) => x + k / n * (right - x);
     const up = (error) => low - error / (most || 1) * (low - y);
-    add("text", { x: x - 40, y: y - 10, class: "quiet" }, "error of the outputs so far");
+    add("text", { x: x - 40, y: y - 10, class: "quiet" },
+      "error of the outputs so far");
     add("path", { d: `M${x} ${y}V${low}H${right}`, fill: "none",
       stroke: "var(--mq-hairline)" });
     add("text", { x: x - 6, y: y + 12, class: "quiet end" }, percent(most));
@@ -261,23 +264,22 @@ function render({ model, el }) {
       row.slice(t).map((w, k) => Math.abs(now[i][t + k] - w)));
     says.textContent = (t === 0
       ? "Nothing is rounded yet. Press “next column”."
-      : `${t} of ${n} columns are rounded, the last is column ${columns[t - 1]}. In the `
-        + `first row it lost ${number(lost[0], 3, true)}. `
-        + (t < n ? `What it lost in all rows moves ${toMove(n - t)} to its right by up to `
+      : `${t} of ${n} columns are rounded, the last is column ${columns[t - 1]}. In `
+        + `the first row it lost ${number(lost[0], 3, true)}. `
+        + (t < n ? `Its errors move ${toMove(n - t)} to its right by up to `
           + `${number(Math.max(...moves), 3)}. ` : "There is no column left to move. ")
-        + `The outputs are off by ${percent(error)} of their power; rounding to nearest `
-        + `makes it ${percent(nearest)}.`);
-    sheet.setAttribute("aria-label", `${W.length} rows of ${n} weights, each row on its `
-      + `ruler, at a damping of ${percent(damped)}. Columns to the left are rounded and lie `
-      + "on ticks, the others are dots that move. Beside them what is left of the inverse "
-      + "of H, and the error of the outputs so far, for GPTQ and for rounding to nearest.");
+        + `The outputs are off by ${percent(error)} of their power; rounding to `
+        + `nearest makes it ${percent(nearest)}.`);
+    sheet.setAttribute("aria-label", `${W.length} rows of ${n} weights, each on its `
+      + `ruler, at a damping of ${percent(damped)}. Columns to the left are rounded `
+      + "and lie on ticks, the others are dots that move. Beside them what is left of "
+      + "the inverse of H, and the error of the outputs so far, for GPTQ and for RTN.");
   }
   return close;
 }
 
 const toMove = (left) => (left === 1 ? "the column" : `the ${left} columns`);
 
-const percent = (share) => `${number(100 * share, 3).replace(/(\.\d*?)0+$/, "$1")
-  .replace(/\.$/, "")} %`;
+const percent = (share) => `${Number((100 * share).toPrecision(3))} %`;
 
 export default { render };
