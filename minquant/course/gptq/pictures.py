@@ -126,11 +126,13 @@ def one_push(delta: Float[Tensor, " in"], q: int) -> Picture:
     colors = [palette.VERMILION if j == q else palette.BLUE for j in range(len(moves))]
     ax.bar(range(len(moves)), moves, width=0.8, color=colors)
     ax.axhline(0, color=palette.MUTED, lw=0.9)
+    left = q > len(moves) / 2  # the words stand on the side with more room
     ax.annotate(
         f"weight {q}, rounded",
         (q, moves[q]),
-        (10, -4 if moves[q] > 0 else 4),
+        (-8 if left else 8, -4 if moves[q] > 0 else 4),
         textcoords="offset points",
+        ha="right" if left else "left",
         color=palette.VERMILION,
         va="top" if moves[q] > 0 else "bottom",
     )
@@ -359,7 +361,10 @@ def by_direction(
         ax.plot(ratios, mark + "-", color=color, label=name)
     ax.axhline(1, color=palette.MUTED, ls=(0, (4, 3)), lw=1.2)
     ax.set_yscale("log")
-    ax.yaxis.set_major_formatter(lambda x, _: f"{x:g}")
+    ax.set_yticks([0.1, 0.2, 0.5, 1, 2, 5, 10], ["0.1", "0.2", "0.5", *"125", "10"])
+    ax.minorticks_off()
+    ratios = np.array(list(found.values()))
+    ax.set_ylim(0.8 * ratios.min(), 1.3 * ratios.max())
     ax.set_xticks(range(len(shares)), [f"{share:.1%}" for share in shares])
     ax.legend(frameon=False)
     told = "; ".join(
