@@ -15,14 +15,16 @@ from minquant.course.damage.live_surprise import SurprisePicture
 from minquant.course.drawing.numbers import number, readable_bytes
 from minquant.course.floats.live_bits import BitsPicture
 from minquant.course.floats.live_scale import STEPS, ScalePicture
-from minquant.course.qlora.live_losses import LossesPicture, losses, smoothed
-from minquant.course.qlora.live_step import PLANS, RANKS, TEXTS, WAYS, StepPicture
-from minquant.course.qlora.table import learnt
-from minquant.course.packing.live_crossover import CrossoverPicture, crossing
-from minquant.course.packing.live_words import WordPicture
+from minquant.course.gptq import live_stepper
+from minquant.course.gptq.live_stepper import StepperPicture
 from minquant.course.outliers import live_smoothing, live_threshold
 from minquant.course.outliers.live_smoothing import SmoothingPicture
 from minquant.course.outliers.live_threshold import ThresholdPicture
+from minquant.course.packing.live_crossover import CrossoverPicture, crossing
+from minquant.course.packing.live_words import WordPicture
+from minquant.course.qlora.live_losses import LossesPicture, losses, smoothed
+from minquant.course.qlora.live_step import PLANS, RANKS, TEXTS, WAYS, StepPicture
+from minquant.course.qlora.table import learnt
 from minquant.course.rounding import live_ruler
 from minquant.course.rounding.live_ruler import RulerPicture
 from minquant.course.rulers.figure_pareto import Cost, frontier
@@ -31,7 +33,7 @@ from minquant.course.start.live_shrink import ShrinkPicture
 from minquant.course.start.shrinker import Shrunk
 from minquant.kernels.packed_words import dequantize, unpack_matrix
 from minquant.measure.evaluate import Perplexity
-from minquant.methods import llm_int8, smoothquant
+from minquant.methods import gptq_derivation, llm_int8, smoothquant
 from minquant.models.linear_layers import Size
 from minquant.numerics.floats import FORMATS
 from minquant.planning.budget import OPTIMIZERS
@@ -125,12 +127,19 @@ def surprising():
 def in_words(W):
     """A matrix of 4-bit codes in words."""
     return mq.pack_matrix(mq.quantize_rtn(W, mq.symmetric_full(4), mq.per_group(32)))
+
+
 def with_outliers(n, width):
     """Inputs of which every seventh column is large, and weights."""
     generator = torch.Generator().manual_seed(0)
     X = torch.randn(n, width, generator=generator)
     X[:, ::7] *= 40
     return X, torch.randn(8, width, generator=generator)
+
+
+def alike(W):
+    """H of inputs that go together: weights serve as inputs here."""
+    return W.double().T @ W.double() / len(W)
 
 
 PICTURES = {
@@ -146,6 +155,7 @@ PICTURES = {
     "crossover": lambda W: CrossoverPicture(CARDS, reach=0.5),
     "threshold": lambda W: ThresholdPicture({"a": with_outliers(9, 64)}, 6),
     "smoothing": lambda W: SmoothingPicture(*with_outliers(9, 64)),
+    "stepper": lambda W: StepperPicture(W, alike(W), bits=2, turn=4),
 }
 
 
@@ -284,6 +294,7 @@ def test_a_weight_is_looked_at_by_pointer(opened, W):
 @pytest.mark.parametrize("name", ["ruler", "groups", "step", "losses"])
 @pytest.mark.parametrize("name", ["ruler", "groups", "word", "crossover"])
 @pytest.mark.parametrize("name", ["ruler", "groups", "threshold", "smoothing"])
+@pytest.mark.parametrize("name", ["ruler", "groups", "stepper"])
 def test_a_picture_fits_its_page(opened, W, name, width, scheme):
     tab = opened(PICTURES[name](W), width=width, color_scheme=scheme)
     assert tab.tab.evaluate("document.documentElement.scrollWidth") <= width
@@ -639,6 +650,8 @@ def test_losses_are_followed_by_keyboard(opened):
     tab.press("play", "Enter")
     tab.tab.wait_for_function("model.get('at') === 3")
     assert "NaN" not in tab.tab.locator(".mq-live").inner_html()
+
+
 # --- lesson 10: a word, and the crossover ---
 
 
@@ -734,6 +747,8 @@ def test_a_crossover_of_any_machine_is_drawn(opened, bandwidth, peak):
         tab.put(side=side, reach=reach, tokens=4096)
         drawing = tab.tab.locator(".mq-live").inner_html()
         assert "NaN" not in drawing and "Infinity" not in drawing
+
+
 # --- lesson 05: a threshold, and smoothing ---
 
 
@@ -773,6 +788,76 @@ def test_a_threshold_over_any_layer_is_drawn(opened, shape):
     tab = opened(ThresholdPicture(layers))
     for layer, place in itertools.product(layers, (0, 12, 25)):
         tab.put(layer=layer, place=place)
+
+
+# --- lesson 06: the stepper ---
+
+WALK = """([W, H, settings]) => settings.map(([bits, damping]) => {
+    const { codes, turns } = picture.walk(W, H, bits, damping);
+    return { codes, now: turns.map(t => t.now), inverse: turns.map(t => t.inverse),
+        error: turns.map(t => t.error), nearest: turns.map(t => t.nearest) } })"""
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_browser_does_gptq_as_the_package_does_it(opened, W, seed):
+    generator = torch.Generator().manual_seed(seed)
+    columns = torch.randperm(W.shape[1], generator=generator)[:10]
+    part = W[torch.randperm(len(W), generator=generator)[:5]][:, columns]
+    H = alike(W)[columns][:, columns]
+    settings = list(itertools.product(live_stepper.BITS, live_stepper.DAMPINGS))
+    tab = opened(StepperPicture(W, alike(W)))
+    theirs = tab.tab.evaluate(WALK, [part.tolist(), H.tolist(), settings])
+    V, power = part.double(), ((part.double() @ H) * part.double()).sum()
+    for (bits, damping), made in zip(settings, theirs, strict=True):
+        grid = mq.zero_point(bits)
+        ours = mq.quantize_gptq(V, H, grid, damping=damping)
+        assert made["codes"] == ours.codes.tolist(), (bits, damping)
+        rulers = gptq_derivation.column_rulers(mq.quantize_rtn(V, grid))
+        damped = H + damping * H.diagonal().mean() * torch.eye(10)
+        rows = gptq_derivation.rows_by_elimination(damped)
+        E = mq.quantize_rtn(V, grid).dequantize(torch.float64) - V
+        for turn, step in enumerate(gptq_derivation.steps(V, rows, rulers), start=1):
+            close(made["now"][turn], step.W)
+            close(made["inverse"][turn], torch.linalg.inv(damped[turn:, turn:]))
+            lost = step.W - V
+            close(made["error"][turn], ((lost @ H) * lost).sum() / power)
+            lost = torch.where(torch.arange(10) < turn, E, 0)
+            close(made["nearest"][turn], ((lost @ H) * lost).sum() / power)
+
+
+def close(theirs, ours):
+    """Equal but for the rounding of float64, on an H of condition 1e4 or less."""
+    theirs = torch.tensor(theirs, dtype=torch.float64)
+    torch.testing.assert_close(theirs.reshape(ours.shape), ours, rtol=1e-8, atol=1e-11)
+
+
+def test_columns_are_rounded_by_keyboard_alone(opened, W):
+    tab = opened(StepperPicture(W, alike(W), bits=2))
+    assert tab.tab_through() == [
+        *("columns rounded", "back", "next column", "damping", "bits")
+    ]
+    assert tab.says().startswith("Nothing is rounded yet.")
+    tab.press("next column", "Enter", times=3)
+    assert tab.get("turn") == 3
+    assert "3 of 12 columns are rounded" in tab.says()
+    tab.press("back", "Enter")
+    assert "2 of 12 columns are rounded" in tab.says()
+    tab.press("columns rounded", "End")
+    assert "There is no column left to move." in tab.says()
+    tab.press("next column", "Enter")
+    assert tab.get("turn") == 12
+    tab.press("damping", "End")
+    ends = re.search(r"off by ([\d.]+) % .* makes it ([\d.]+) %", tab.says())
+    assert float(ends[1]) == pytest.approx(float(ends[2]), rel=0.05)  # it is RTN now
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 2), (3, 12), (40, 30)])
+def test_a_matrix_of_any_size_is_rounded(opened, shape):
+    V = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    H = torch.eye(shape[1]) + 0.3
+    tab = opened(StepperPicture(V, H))
+    for turn in range(len(tab.get("columns")) + 1):
+        tab.put(turn=turn, damping=turn % 9, bits=2 + turn % 3)
         drawing = tab.tab.locator(".mq-live").inner_html()
         assert "NaN" not in drawing and "Infinity" not in drawing
 
@@ -816,3 +901,14 @@ def test_smoothing_of_any_layer_is_drawn(opened, shape):
             tab.put(step=step)
             drawing = tab.tab.locator(".mq-live").inner_html()
             assert "NaN" not in drawing and "Infinity" not in drawing
+
+
+def test_weights_of_0_and_an_input_that_was_never_seen_are_drawn(opened):
+    V, H = torch.zeros(2, 3), torch.eye(3)
+    V[0] = torch.tensor([0.4, -0.2, 0.9])
+    H[1, 1] = 0
+    tab = opened(StepperPicture(V, H, turn=2))
+    for damping in (0, 2):
+        tab.put(damping=damping)
+        drawing = tab.tab.locator(".mq-live").inner_html()
+        assert "NaN" not in drawing and "Infinity" not in drawing
