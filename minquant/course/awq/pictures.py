@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import product
-from math import isfinite
+from math import isfinite, nan
 from typing import Any
 
 import torch
@@ -106,12 +106,12 @@ def of_one_percent(
     model: nn.Module, inputs: Inputs, bits: int = 3
 ) -> dict[str, OnePercent]:
     """For each linear layer, how much of RTN's error goes if 1 % of its columns stay in
-    floats; zero-point rulers, one per row."""
-    return {
-        name: one_percent_of(weight_of(layer), inputs[name], zero_point(bits))
-        for name, layer in linear_layers(model).items()
-        if name in inputs
-    }
+    floats; zero-point rulers, one per row. NaN for an expert that no token reached."""
+    found = dict.fromkeys(linear_layers(model), OnePercent(1.0, nan, nan))
+    for name, X in inputs.items():
+        W = weight_of(model.get_submodule(name))
+        found[name] = one_percent_of(W, X, zero_point(bits))
+    return found
 
 
 @palette.style()
@@ -148,8 +148,8 @@ def one_percent(found: Mapping[str, OnePercent]) -> Picture:
         f"{len(measured)} matrices, by how uneven their inputs are. If 1 % of the "
         f"columns stay in floats, this share of RTN's error goes: {'; '.join(words)}."
     )
-    if exact := len(found) - len(measured):
-        note = f"{exact} of {len(found)} matrices: rounded without error, not shown"
+    if silent := len(found) - len(measured):
+        note = f"not shown: {silent} of {len(found)} matrices, which have no error"
         ax.text(0.98, 0.03, note, transform=ax.transAxes, ha="right")
         fig.alt += f" {note}."
     return fig
@@ -234,7 +234,7 @@ def one_column(
     ax.minorticks_off()
     ax.set_ylim(0)
     ax.yaxis.set_major_formatter(lambda x, _: f"{100 * x:.0f} %")
-    ax.legend(loc="upper right")
+    ax.legend(loc="upper left")
     fig.alt = "; ".join(
         f"s = {s:g}: {', '.join(f'{n} {v[i]:.0%}' for n, (v, *_) in parts.items())}"
         for i, s in enumerate(tried)
