@@ -86,6 +86,7 @@ def columns(W: Float[Tensor, "out in"], X: Float[Tensor, "n in"]) -> Picture:
     ax.set_yscale("log")
     ax.yaxis.set_major_formatter(lambda x, _: f"{x:g}")
     ax.yaxis.set_minor_formatter(_some)
+    ax.tick_params(axis="y", which="both", length=4, pad=4)
     ax.legend(loc="upper right")
     fig.alt = f"{len(place)} columns of a matrix. {'; '.join(words)}."
     return fig
@@ -136,6 +137,7 @@ def one_percent(found: Mapping[str, OnePercent]) -> Picture:
     ax.set_xscale("log")
     ax.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
     ax.xaxis.set_minor_formatter(_some)
+    ax.tick_params(axis="x", which="both", length=4, pad=4)
     ax.set_ylim(min(-0.03, *map(min, chosen.values())) if spreads else -0.03, 1.03)
     ax.yaxis.set_major_formatter(lambda x, _: f"{100 * x:g} %")
     ax.legend(loc="upper left")

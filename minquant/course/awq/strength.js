@@ -159,9 +159,9 @@ function render({ model, el }) {
     const middle = Math.sqrt(now.inputs[0] * now.inputs.findLast((v) => v > 0)) || 1;
     const s = [...now.scales.subarray(model.get("step") * n, (model.get("step") + 1) * n)];
     const sizes = now.inputs.map((v) => v / middle);
-    const up = log(sizes.filter((v) => v > 0), INPUTS, 1.25);
-    const seen = shares.filter((v) => v > 0);
-    y = log(seen.length ? [...seen, Math.min(...seen) / 3] : [1], ERRORS, 1.4);
+    const up = log(sizes, INPUTS, 1.25);
+    const smallest = Math.min(...shares.filter((v) => v > 0));
+    y = log([...shares, smallest / 3], ERRORS, 1.4); // below it, room for what shrinks
     const shown = (share) => y(clamp(share, y.low, y.high));
     drawAxes(width, up);
     dots.replaceChildren(...sizes.map((v, j) => svg("circle", {
@@ -195,10 +195,11 @@ function render({ model, el }) {
     speak(shares, after, s, errors, best);
   }
 
-  /** A logarithmic axis over numbers, between an upper and a lower edge. */
+  /** A logarithmic axis over the numbers above 0, between two edges. */
   function log(numbers, [top, bottom], room) {
-    const low = Math.min(...numbers) / room;
-    const high = Math.max(...numbers) * room;
+    const some = numbers.filter((v) => v > 0 && v < Infinity);
+    const low = (some.length ? Math.min(...some) : 1) / room;
+    const high = (some.length ? Math.max(...some) : 1) * room;
     const place = (v) => bottom - Math.log(v / low) / Math.log(high / low) * (bottom - top);
     return Object.assign(place, { low, high });
   }
