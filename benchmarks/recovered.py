@@ -38,11 +38,11 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 from benchmarks.targets import Table
 from minquant import almanac
-from minquant.course.awq.salience import Salience
+from minquant.course.awq.salience import one_percent
 from minquant.measure import evaluate
 from minquant.measure.intervals import won_back
 from minquant.methods import rtn
-from minquant.methods.awq import quantize_awq_shared
+from minquant.methods.awq import quantize_awq_shared, ratio_errors
 from minquant.methods.gptq import quantize_gptq
 from minquant.models import calibrate, folds, quantize
 from minquant.models.linear_layers import linear_layers, weight_of
@@ -82,9 +82,9 @@ def spread(network: nn.Module, batches: list[Tensor]) -> None:
     rows = []
     for name, layer in layers.items():
         W, X = weight_of(layer).float(), torch.cat(seen[name]).float()
-        s = Salience(W, X, grids.zero_point(3))
-        by_inputs, by_weights = s.kept(X.abs().mean(0)), s.kept(W.abs().mean(0))
-        rows.append((s.spread, by_inputs, by_weights, min(s.curve)))
+        by_rtn, *errors = ratio_errors([W], X, grids.zero_point(3))
+        left = min(by_rtn, *errors) / by_rtn
+        rows.append((*one_percent(W, X, grids.zero_point(3)), left))
         print(line.format(*rows[-1], name), flush=True)
     medians = [median(column) for column in zip(*rows, strict=True)]
     print(line.format(*medians, "the median"))

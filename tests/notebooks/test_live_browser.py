@@ -11,6 +11,8 @@ from helpers import lab_in_chromium
 from helpers.live_tab import live_tabs
 
 import minquant as mq
+from minquant.course.awq.live_strength import StrengthPicture, order
+from minquant.course.awq.salience import column_errors
 from minquant.course.damage.live_surprise import SurprisePicture
 from minquant.course.drawing.numbers import number, readable_bytes
 from minquant.course.floats.live_bits import BitsPicture
@@ -34,6 +36,7 @@ from minquant.course.start.shrinker import Shrunk
 from minquant.kernels.packed_words import dequantize, unpack_matrix
 from minquant.measure.evaluate import Perplexity
 from minquant.methods import gptq_derivation, llm_int8, smoothquant
+from minquant.methods.awq import RATIOS, ratio_errors
 from minquant.models.linear_layers import Size
 from minquant.numerics.floats import FORMATS
 from minquant.planning.budget import OPTIMIZERS
@@ -140,9 +143,18 @@ def with_outliers(n, width):
 def alike(W):
     """H of inputs that go together: weights serve as inputs here."""
     return W.double().T @ W.double() / len(W)
+def strengths(W):
+    """W under uneven inputs, and a narrow matrix with even ones and a dead one."""
+    generator = torch.Generator().manual_seed(0)
+    X = torch.randn(300, W.shape[1], generator=generator)
+    X[:, 5] *= 30
+    Y = torch.randn(100, 16, generator=generator)
+    Y[:, 2] = 0
+    return {"uneven": (W[:64], X), "even": (W[:8, :16], Y)}
 
 
 PICTURES = {
+    "strength": lambda W: StrengthPicture(strengths(W), step=6),
     "ruler": lambda W: RulerPicture(W[0], 8),
     "groups": lambda W: GroupsPicture(W, cut=3),
     "bits": lambda W: BitsPicture("fp32", -0.1),
@@ -295,6 +307,7 @@ def test_a_weight_is_looked_at_by_pointer(opened, W):
 @pytest.mark.parametrize("name", ["ruler", "groups", "word", "crossover"])
 @pytest.mark.parametrize("name", ["ruler", "groups", "threshold", "smoothing"])
 @pytest.mark.parametrize("name", ["ruler", "groups", "stepper"])
+@pytest.mark.parametrize("name", ["ruler", "groups", "strength"])
 def test_a_picture_fits_its_page(opened, W, name, width, scheme):
     tab = opened(PICTURES[name](W), width=width, color_scheme=scheme)
     assert tab.tab.evaluate("document.documentElement.scrollWidth") <= width
@@ -912,3 +925,55 @@ def test_weights_of_0_and_an_input_that_was_never_seen_are_drawn(opened):
         tab.put(damping=damping)
         drawing = tab.tab.locator(".mq-live").inner_html()
         assert "NaN" not in drawing and "Infinity" not in drawing
+# --- lesson 07: strength ---
+
+PROTECTED = """([name, bits, step]) => {
+    const layer = picture.unpack(model.get("layers")[name]);
+    const { codes, own, total } = picture.protect(layer, bits, step);
+    return { codes: [...codes], own, total } }"""
+
+
+def test_the_browser_protects_columns_as_awq_does_code_by_code(opened, W):
+    layers = strengths(W)
+    tab, compared = opened(StrengthPicture(layers)), 0
+    for name, (V, X) in layers.items():
+        place = order(X)
+        for bits in (2, 3, 4, 5):
+            errors = ratio_errors([V], X, mq.zero_point(bits))
+            for step in range(0, 20, 3):
+                made = mq.quantize_awq(
+                    V, X, mq.zero_point(bits), ratios=(RATIOS[step],), clip=None
+                )
+                theirs = tab.tab.evaluate(PROTECTED, [name, bits, step])
+                assert theirs["codes"] == made.codes[:, place].flatten().tolist()
+                own = column_errors(V, made.dequantize(), X)[place]
+                assert theirs["own"] == pytest.approx(own.tolist(), rel=1e-4)
+                assert theirs["total"] == pytest.approx(errors[step], rel=1e-4)
+                compared += V.numel()
+    assert compared > 200_000
+
+
+def test_a_strength_is_moved_by_keyboard_and_says_what_awq_measures(opened, W):
+    V, X = strengths(W)["uneven"]
+    tab = opened(StrengthPicture(strengths(W)))
+    assert tab.tab_through() == ["strength α", "bits of a code", "matrix"]
+    assert "Strength 0 scales nothing" in tab.says()
+    tab.press("strength α", "ArrowRight", times=8)
+    tab.press("bits of a code", "ArrowRight")
+    assert (tab.get("step"), tab.get("bits")) == (8, 4)
+    errors = ratio_errors([V], X, mq.zero_point(4))
+    best = min(range(20), key=errors.__getitem__)
+    assert tab.says().startswith("Strength 0.40: the scales differ by a factor of ")
+    assert tab.says().endswith(f"at {RATIOS[best]:.2f} (diamond).")
+    tab.press("strength α", "End")
+    assert "Strength 0.95" in tab.says()
+
+
+def test_any_layer_and_strength_is_drawn(opened, W):
+    zeros = torch.zeros(3, 4)
+    layers = strengths(W) | {"zeros": (zeros, torch.ones(2, 4)), "unseen": (W, 0 * W)}
+    tab = opened(StrengthPicture(layers))
+    for name, bits, step in itertools.product(layers, (2, 5), (0, 19)):
+        tab.put(name=name, bits=bits, step=step)
+        drawing = tab.tab.locator(".mq-live").inner_html()
+        assert "NaN" not in drawing and "Infinity" not in drawing, name
