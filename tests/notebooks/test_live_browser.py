@@ -143,6 +143,8 @@ def with_outliers(n, width):
 def alike(W):
     """H of inputs that go together: weights serve as inputs here."""
     return W.double().T @ W.double() / len(W)
+
+
 def strengths(W):
     """W under uneven inputs, and a narrow matrix with even ones and a dead one."""
     generator = torch.Generator().manual_seed(0)
@@ -925,6 +927,8 @@ def test_weights_of_0_and_an_input_that_was_never_seen_are_drawn(opened):
         tab.put(damping=damping)
         drawing = tab.tab.locator(".mq-live").inner_html()
         assert "NaN" not in drawing and "Infinity" not in drawing
+
+
 # --- lesson 07: strength ---
 
 PROTECTED = """([name, bits, step]) => {
