@@ -20,7 +20,8 @@ makes X. Where several query heads share a value (GQA), one number of it makes s
 inputs of o_proj: these are `tied` to one scale, also in the search.
 
 `clip="output"` is llm-awq's second search: cut each group at 1.00, 0.95, … 0.55 of its
-largest weight, where it adds least to the outputs' error. RTN's "mse" knows no inputs.
+largest weight, where it adds least to the outputs' error. `clip="mse"` is RTN's search,
+which knows no inputs: with it AWQ and RTN differ in the scales alone.
 
 How it is fast: with D = W_hat − W, the error of all tokens is ‖D Xᵀ‖² = tr(D H Dᵀ), so
 H = XᵀX is computed once. A ratio then costs one product of (out, in) and (in, in), two
@@ -45,6 +46,7 @@ from torch import Tensor
 from minquant.methods.rtn import (
     floats,
     inputs,
+    quantize_rtn,
     quantize_scaled,
     quantize_with,
     scale_and_zero,
@@ -92,7 +94,7 @@ def quantize_awq_shared(
     granularity: Granularity = PER_CHANNEL,
     *,
     ratios: Sequence[float] = RATIOS,
-    clip: Literal["output"] | None = "output",
+    clip: Literal["output", "mse"] | None = "output",
     scale_dtype: ScaleType = torch.float16,
     tied: Int[Tensor, " numbers"] | None = None,
 ) -> list[QuantizedTensor]:
@@ -100,17 +102,18 @@ def quantize_awq_shared(
     which can then be folded into whatever makes X. The error is that of all of them.
 
     grid, granularity, scale_dtype: as in `quantize_rtn`. ratios: strengths to try, 0 to
-    1. clip: "output" for the second search, or None. tied: inputs with the same number
-    get the same scale, by their mean |X|; `quantize_` gives the numbers where several
-    query heads share a value, so that the scales can be folded (`feeders`). Each result
-    has `input_scales` (in,), of 16 bits or more, and counts them in its bytes. A
-    strength under which a scale does not fit `scale_dtype` is not taken.
+    1. clip: "output" for the second search, "mse" for RTN's, or None. tied: inputs
+    with the same number get the same scale, by their mean |X|; `quantize_` gives the
+    numbers where several query heads share a value, so that the scales can be folded
+    (`feeders`). Each result has `input_scales` (in,), of 16 bits or more, and counts
+    them in its bytes. A strength under which a scale does not fit `scale_dtype` is not
+    taken.
 
     Raises ValueError if X or tied does not fit, X is not finite, or as `quantize_rtn`
     does.
     """
-    if clip not in (None, "output"):
-        raise ValueError(f'clip is {clip!r}; choose None or "output"')
+    if clip not in (None, "output", "mse"):
+        raise ValueError(f'clip is {clip!r}; choose None, "output" or "mse"')
     Ws = [floats(W) for W in Ws]
     X = inputs(X, *Ws).to(Ws[0])
     X = X / 2.0 ** (frexp(X.abs().max().item())[1] - 1)  # so that squares fit float32
@@ -122,7 +125,11 @@ def quantize_awq_shared(
     s = store_input_scales(s, scale_dtype, grid)
     if clip is None:
         return [quantize_scaled(W, s, **options) for W in Ws]
-    clipped = [_clipped(W * s.to(W), X / s.to(X), **options) for W in Ws]
+    scaled = [W * s.to(W) for W in Ws]
+    if clip == "mse":
+        clipped = [quantize_rtn(W_s, clip="mse", **options) for W_s in scaled]
+    else:
+        clipped = [_clipped(W_s, X / s.to(X), **options) for W_s in scaled]
     return [replace(quantized, input_scales=s) for quantized in clipped]
 
 

@@ -17,17 +17,23 @@ it is nearer to the next level. When training ends, W is thrown away. Steps:
     3  AdamW, its rate rising over the first tenth of the steps and falling to 0
     4  codes = quantize_rtn(latent W): what the next forward pass would have used
 
-With TERNARY as the grid, weights are −1, 0 and 1 times mean |w|: 1.58 bits, as in
-BitNet b1.58 (Ma et al. 2024), which is trained from scratch on trillions of tokens.
-Lesson 11 measures how much of an existing model some hundred steps win back.
+With TERNARY as the grid, weights are −1, 0 and 1 times mean |w|: 1.58 bits. BitNet
+b1.58 (Ma et al. 2024) has one such scale for a whole matrix (PER_TENSOR here) and
+rounds what flows into each matrix to 8 bits, a scale per token (`input_bits=8`). It is
+trained from scratch on trillions of tokens, with a norm before each matrix; lesson 11
+measures how much of an existing model some hundred steps win back.
 
-All weights are trained. Embeddings and norms stay floats. What is left out: rounding of
-the inputs (BitNet's are int8), a gradient that stops where weights are clipped, learnt
-scales (LSQ), and training in 16 bits, where small steps would be lost.
+Training changes a model even where nothing is rounded. With grid=None that is all it
+does: the control, without which no loss can be blamed on rounding.
+
+All weights are trained. Embeddings and norms stay floats. What is left out: a gradient
+that stops where weights are clipped, learnt scales (LSQ), and training in 16 bits,
+where small steps would be lost.
 """
 
 import copy
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,8 +52,9 @@ from minquant.models.linear_layers import (
     weight_of,
 )
 from minquant.models.text import HasText, check_split, encode
-from minquant.numerics.grids import TERNARY, Grid
+from minquant.numerics.grids import TERNARY, Grid, absmax
 from minquant.numerics.groups import PER_CHANNEL, Granularity
+from minquant.numerics.scales import ScaleType
 from minquant.training.adapters import adapters
 from minquant.training.checkpoint import EVERY, Checkpoint
 from minquant.training.loop import train_steps_
@@ -58,8 +65,9 @@ WARM_UP = 0.1  # share of the steps in which the rate rises
 class Trained(NamedTuple):
     """The result of `train`.
 
-    model: its linear layers hold W_hat. report: the quantized layers by name. losses:
-    in nats per token, one for each step.
+    model: its linear layers hold W_hat. Where inputs were rounded in training, measure
+    it in `w8a8(model, "vector_wise")`. report: the quantized layers by name, none
+    without a grid. losses: in nats per token, one for each step.
     """
 
     model: nn.Module
@@ -71,14 +79,20 @@ class _StraightThrough(torch.autograd.Function):
     """Rounds in the forward pass, and does nothing in the backward pass."""
 
     @staticmethod
-    def forward(ctx: Any, W: Tensor, grid: Grid, granularity: Granularity) -> Tensor:
+    def forward(
+        ctx: Any,
+        W: Tensor,
+        grid: Grid,
+        granularity: Granularity,
+        scale_dtype: ScaleType,
+    ) -> Tensor:
         """W_hat, as `rtn.fake_quantize` gives it."""
-        return fake_quantize(W, grid, granularity)
+        return fake_quantize(W, grid, granularity, scale_dtype=scale_dtype)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        """∂L/∂W_hat unchanged; grid and granularity have no gradient."""
-        return gradient, None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        """∂L/∂W_hat unchanged; the other arguments have no gradient."""
+        return gradient, None, None, None
 
 
 def straight_through(
@@ -96,7 +110,7 @@ def straight_through(
     >>> W.grad
     tensor([[1., 2., 3.]])
     """
-    return _StraightThrough.apply(W, grid, granularity)
+    return _StraightThrough.apply(W, grid, granularity, torch.float16)
 
 
 class _OnGrid(nn.Module):
@@ -111,6 +125,14 @@ class _OnGrid(nn.Module):
         W = latent.T if self.transposed else latent
         W_hat = straight_through(W, self.grid, self.granularity)
         return W_hat.T if self.transposed else W_hat
+
+
+def _inputs_on_grid(bits: int, _: nn.Module, given: tuple) -> Tensor:
+    """A hook: torch calls it before a layer's forward. The inputs, rounded to absmax
+    with a scale per token, as `w8a8` rounds them."""
+    X = given[0].flatten(0, -2)  # (batch, time, in) -> (n, in)
+    X = _StraightThrough.apply(X, absmax(bits), PER_CHANNEL, torch.float32)
+    return X.unflatten(0, given[0].shape[:-1])
 
 
 def one_by_one(
@@ -130,9 +152,10 @@ def one_by_one(
 def train(
     model: nn.Module,
     batches: Sequence[Int[Tensor, "_ _"]],
-    grid: Grid = TERNARY,
+    grid: Grid | None = TERNARY,
     granularity: Granularity = PER_CHANNEL,
     *,
+    input_bits: int | None = None,
     rate: float = 2e-3,
     teacher: bool = True,
     progress: bool = True,
@@ -141,7 +164,9 @@ def train(
 ) -> Trained:
     """A copy of a model, trained with its layers on a grid, one step for each batch.
 
-    batches: ids, as `one_by_one` makes them from training text. rate: the highest
+    batches: ids, as `one_by_one` makes them from training text. grid: None rounds no
+    weight, for a control. input_bits: what flows into each layer is rounded as well, to
+    absmax with a scale per token. rate: the highest
     learning rate of AdamW; the more bits a grid has, the lower it should be. teacher:
     learn at every token from the model as it is (LLM-QAT, Liu et al. 2023); else from
     the text, which takes longer and can teach more than the model knew. A step costs
@@ -156,12 +181,17 @@ def train(
     _check(model, batches)
     twin = copy.deepcopy(model).requires_grad_(True)
     layers = linear_layers(twin)
+    hooks = []
     for layer in layers.values():
-        on_grid = _OnGrid(grid, granularity, not isinstance(layer, nn.Linear))
-        parametrize.register_parametrization(layer, "weight", on_grid)
+        if grid is not None:
+            on_grid = _OnGrid(grid, granularity, not isinstance(layer, nn.Linear))
+            parametrize.register_parametrization(layer, "weight", on_grid)
+        if input_bits is not None:
+            round_inputs = partial(_inputs_on_grid, input_bits)
+            hooks.append(layer.register_forward_pre_hook(round_inputs))
     weights = list(twin.parameters())
     optimizer = torch.optim.AdamW(weights, rate, betas=(0.9, 0.95), weight_decay=0.0)
-    settings = [batches, grid, granularity, rate, teacher]
+    settings = [batches, grid, granularity, input_bits, rate, teacher]
     run = Checkpoint(checkpoint, every, twin, optimizer, settings)
     device = weights[0].device
     losses = train_steps_(
@@ -173,8 +203,10 @@ def train(
         progress=progress,
     )
     twin.requires_grad_(False)
+    for hook in hooks:
+        hook.remove()
     report = Report()
-    for name, layer in layers.items():
+    for name, layer in layers.items() if grid is not None else ():
         parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
         W = weight_of(layer)
         report[name] = quantize_rtn(W, grid, granularity)

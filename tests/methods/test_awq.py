@@ -237,6 +237,18 @@ def test_clipping_knows_the_inputs_where_rtns_does_not():
 # --- numbers that others measured ---
 
 
+def test_with_rtns_clipping_it_is_rtn_of_the_scaled_weights():
+    generator = torch.Generator().manual_seed(3)
+    W, X = (torch.randn(n, 32, generator=generator) for n in (8, 64))
+    X[:, 5] *= 30
+    ruler = grids.zero_point(3), groups.per_group(16)
+    found = quantize_awq(W, X, *ruler, clip="mse")
+    scaled = W * found.input_scales.float()
+    wanted = rtn.quantize_rtn(scaled, *ruler, clip="mse")
+    assert torch.equal(found.codes, wanted.codes)
+    assert found.input_scales.max() > 2 * found.input_scales.min()
+
+
 def test_the_error_of_the_seeded_layer_is_that_of_llm_awq():
     layer = fixture.layer()
     curve = ratio_errors([layer.W], layer.X_calibration, *INT4, **FP32)
@@ -394,7 +406,7 @@ def test_kept_columns_are_those_of_w_and_the_others_are_not():
         ({"W": torch.full((3, 24), torch.nan)}, "W holds 72 NaN and 0 infinite of 72"),
         ({"ratios": ()}, "ratios is empty; give some numbers from 0 to 1"),
         ({"ratios": (0.5, 1.5)}, "ratios hold 1.5; choose numbers from 0 to 1"),
-        ({"clip": "mse"}, "clip is 'mse'; choose None or \"output\""),
+        ({"clip": "best"}, 'clip is \'best\'; choose None, "output" or "mse"'),
         ({"granularity": groups.per_group(7)}, "group_size 7 does not divide in_feat"),
     ],
 )

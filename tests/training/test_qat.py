@@ -10,8 +10,9 @@ from torch import nn
 from minquant.methods import rtn
 from minquant.models import quantize, text
 from minquant.models.linear_layers import linear_layers, weight_of
+from minquant.models.w8a8 import w8a8
 from minquant.numerics.grids import NF4, TERNARY, absmax, zero_point
-from minquant.numerics.groups import PER_CHANNEL, per_group
+from minquant.numerics.groups import PER_CHANNEL, PER_TENSOR, per_group
 from minquant.training import adapters, qat
 
 GRIDS = [TERNARY, absmax(2), absmax(4), zero_point(3), NF4]
@@ -160,3 +161,35 @@ def test_what_cannot_be_trained_is_refused_with_what_to_do():
     broken.lm_head.weight[0, 0] = float("nan")
     with pytest.raises(ValueError, match="norm nan at step 0; lower rate 0.002"):
         qat.train(broken, batches(), progress=False)
+
+
+def test_without_a_grid_training_alone_changes_the_model_and_rounds_nothing():
+    model = tiny.model()
+    control = qat.train(
+        model, batches(), None, rate=1e-2, teacher=False, progress=False
+    )
+    assert not control.report and len(control.losses) == 6
+    before, after = (linear_layers(m) for m in (model, control.model))
+    for name, layer in after.items():
+        W = weight_of(layer)
+        assert not torch.equal(W, weight_of(before[name]))
+        assert W.unique().numel() > 0.9 * W.numel()
+        assert not hasattr(layer, "parametrizations")
+
+
+def test_inputs_are_rounded_in_training_as_w8a8_rounds_them_and_not_after():
+    model = tiny.model()
+    ids = batches(1)[0]
+    options = {"rate": 0.0, "progress": False, "teacher": False}
+    trained = qat.train(model, [ids], None, input_bits=4, **options)
+    assert trained.losses[0] != qat.train(model, [ids], None, **options).losses[0]
+    assert not any(layer._forward_pre_hooks for layer in trained.model.modules())
+    eight = qat.train(model, [ids], TERNARY, PER_TENSOR, input_bits=8, **options)
+    with w8a8(eight.model, "vector_wise"):
+        logits = eight.model(input_ids=ids).logits
+    loss = nn.functional.cross_entropy(
+        logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten()
+    )
+    assert loss.item() == pytest.approx(eight.losses[0], rel=1e-4)
+    for quantized in eight.report.values():
+        assert quantized.scales.numel() == 1  # one for the matrix, as BitNet has it
