@@ -74,8 +74,6 @@ from minquant.models.quantize import quantize
 from minquant.models.text import calibration_batches, documents_from, encode
 from minquant.numerics.grids import symmetric_full, zero_point
 from minquant.numerics.groups import PER_CHANNEL, PER_TENSOR, Granularity, per_group
-from minquant.numerics.scales import store_input_scales
-from minquant.numerics.tensor import QuantizedTensor
 
 SAMPLED = stamped.ROOT / "data/smollm2/sampled.txt"
 MEASURED = stamped.ROOT / "data/smollm2/measured.json"
@@ -107,19 +105,6 @@ Version = tuple[nn.Module, float, float | None]  # true bits, error of the weigh
 # --- the rows ---
 
 
-def awq_clipped(
-    Ws: list[Tensor], X: Tensor, grid: Any, granularity: Any
-) -> list[QuantizedTensor]:
-    """AWQ's input scales, and then RTN with its clip search, as "rtn clip" has it."""
-    options = {"grid": grid, "granularity": granularity}
-    errors = awq.ratio_errors(Ws, X, early_stop=True, **options)
-    _, best = min(zip(errors, awq.RATIOS, strict=True))
-    s = awq.input_scales(X.abs().mean(0), best)
-    s = store_input_scales(s, torch.float16, grid)
-    clipped = [quantize_rtn(W * s.to(W), clip="mse", **options) for W in Ws]
-    return [replace(quantized, input_scales=s) for quantized in clipped]
-
-
 def method_of(name: str, options: dict[str, Any]) -> Callable:
     """A method by its name in the keys, for `models.quantize`."""
     return {
@@ -134,7 +119,7 @@ def method_of(name: str, options: dict[str, Any]) -> Callable:
         "gptq clip": partial(
             quantize_gptq, act_order=True, damping=0.1, clip="mse", **options
         ),
-        "awq clip": partial(awq_clipped, **options),
+        "awq clip": partial(awq.quantize_awq_shared, clip="mse", **options),
         "awq output clip": partial(awq.quantize_awq_shared, **options),
     }[name]
 
