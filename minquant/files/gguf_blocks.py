@@ -98,6 +98,9 @@ def block_type(name: str) -> BlockType:
     return TYPES[name]
 
 
+_AT_A_TIME = 2**15  # blocks, so that embeddings take no five times their memory
+
+
 def quantize_blocks(
     W: Float[Tensor, "rows width"],
     name: str,
@@ -127,11 +130,13 @@ def quantize_blocks(
             f"W holds {int((~W.isfinite()).sum())} NaN or infinite weights"
         )
     x = W.detach().float().reshape(-1, kind.weights)
+    parts = x.split(_AT_A_TIME)
     if name in _SEARCHED:
-        blocks = _SEARCHED[name](x, _importance_of(x, importance, rows, width))
+        weights = _importance_of(x, importance, rows, width).split(_AT_A_TIME)
+        blocks = list(map(_SEARCHED[name], parts, weights))
     else:
-        blocks = _ROUNDED[name](x)
-    return blocks.reshape(rows, -1)
+        blocks = list(map(_ROUNDED[name], parts))
+    return torch.cat(blocks).reshape(rows, -1)
 
 
 def dequantize_blocks(
