@@ -72,7 +72,7 @@ from minquant.models.linear_layers import linear_layers, size, weight_of
 from minquant.models.packed_model import int8_
 from minquant.models.quantize import quantize
 from minquant.models.text import calibration_batches, documents_from, encode
-from minquant.numerics.grids import symmetric_full, zero_point
+from minquant.numerics.grids import signed, symmetric_full, zero_point
 from minquant.numerics.groups import PER_CHANNEL, PER_TENSOR, Granularity, per_group
 
 SAMPLED = stamped.ROOT / "data/smollm2/sampled.txt"
@@ -287,6 +287,10 @@ def kinds() -> dict[str, Kind]:
             options = {"grid": symmetric_full(bits), "granularity": per_group(32)}
             for method in ("rtn", "gptq"):
                 add(f"{bits} {method}, 32 symmetric", method, options)
+        if bits == 4:  # as Q4_0 has it
+            options = {"grid": signed(bits), "granularity": per_group(32)}
+            for method in ("rtn", "gptq"):
+                add(f"{bits} {method}, 32 signed", method, options)
     for name in BLOCKS:
         found[name] = Kind(in_blocks(name))
     for budget in BUDGETS:

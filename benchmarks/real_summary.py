@@ -59,7 +59,9 @@ def pairs() -> list[tuple[str, str]]:
         for better, base in PAIRS
     ]
     found += [(f"{b} gptq, 32 symmetric", f"{b} rtn, 32 symmetric") for b in WIDTHS]
-    found += [(f"4 {m}, 32 symmetric", "Q4_0") for m in ("rtn", "gptq")]
+    for ruler in ("symmetric", "signed"):
+        found += [(f"4 {m}, 32 {ruler}", "Q4_0") for m in ("rtn", "gptq")]
+    found += [(f"4 {m}, 32 signed", f"4 {m}, 32 symmetric") for m in ("rtn", "gptq")]
     return [*found, ("5 gptq, 32 symmetric", "Q5_0"), ("Q4_0", "Q4_1")]
 
 
