@@ -830,7 +830,7 @@ def test_the_browser_does_gptq_as_the_package_does_it(opened, W, seed):
         ours = mq.quantize_gptq(V, H, grid, damping=damping)
         assert made["codes"] == ours.codes.tolist(), (bits, damping)
         rulers = gptq_derivation.column_rulers(mq.quantize_rtn(V, grid))
-        damped = H + damping * H.diagonal().mean() * torch.eye(10)
+        damped = H + damping * H.diagonal().mean() * torch.eye(10).double()
         rows = gptq_derivation.rows_by_elimination(damped)
         E = mq.quantize_rtn(V, grid).dequantize(torch.float64) - V
         for turn, step in enumerate(gptq_derivation.steps(V, rows, rulers), start=1):
