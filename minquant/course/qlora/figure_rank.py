@@ -58,12 +58,8 @@ def ranks(
             left + STRIP * r / 2, TOP + HIGH + 18, "B", ha="center", weight="bold"
         )
         numbers = A[:r].numel() + B[:, :r].numel()
-        fig.write(
-            left + STRIP * r + 6,
-            TOP + HIGH + 18,
-            f"rank {r}: {numbers:,} numbers",
-            weight="bold",
-        )
+        caption = f"rank {r}: {numbers:,} numbers"
+        fig.write(left + room, TOP + HIGH + 18, caption, ha="right", weight="bold")
     sizes = ", ".join(f"{r} with {r * (A.shape[1] + len(B)):,}" for r in shown)
     fig.alt = (
         f"Matrices of {len(B)} × {A.shape[1]} numbers, blue above 0, vermilion below, "
