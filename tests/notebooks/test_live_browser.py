@@ -27,6 +27,9 @@ from minquant.course.packing.live_words import WordPicture
 from minquant.course.qlora.live_losses import LossesPicture, losses, smoothed
 from minquant.course.qlora.live_step import PLANS, RANKS, TEXTS, WAYS, StepPicture
 from minquant.course.qlora.table import learnt
+from minquant.course.nf4 import live_codebook
+from minquant.course.nf4.live_codebook import CodebookPicture
+from minquant.course.nf4.live_formats import FormatsPicture, Measure
 from minquant.course.rounding import live_ruler
 from minquant.course.rounding.live_ruler import RulerPicture
 from minquant.course.rulers.figure_pareto import Cost, frontier
@@ -37,6 +40,7 @@ from minquant.kernels.packed_words import dequantize, unpack_matrix
 from minquant.measure.evaluate import Perplexity
 from minquant.methods import gptq_derivation, llm_int8, smoothquant
 from minquant.methods.awq import RATIOS, ratio_errors
+from minquant.methods import codebooks
 from minquant.models.linear_layers import Size
 from minquant.numerics.floats import FORMATS
 from minquant.planning.budget import OPTIMIZERS
@@ -153,6 +157,15 @@ def strengths(W):
     Y = torch.randn(100, 16, generator=generator)
     Y[:, 2] = 0
     return {"uneven": (W[:64], X), "even": (W[:8, :16], Y)}
+FOUND = {"NF4": (4.25, 0.013), "MXFP4": (4.25, 0.02), "NVFP4": (4.5, 0.009)}
+
+
+def formats(**start):
+    """Three formats, with two kinds of damage."""
+    errors = {name: Measure(1 / bits) for name, (bits, _) in FOUND.items()}
+    kl = {name: Measure(x, (0.8 * x, 1.2 * x)) for name, (_, x) in FOUND.items()}
+    bits = {name: bits for name, (bits, _) in FOUND.items()}
+    return FormatsPicture(bits, {"error": errors, "KL": kl}, **start)
 
 
 PICTURES = {
@@ -170,6 +183,8 @@ PICTURES = {
     "threshold": lambda W: ThresholdPicture({"a": with_outliers(9, 64)}, 6),
     "smoothing": lambda W: SmoothingPicture(*with_outliers(9, 64)),
     "stepper": lambda W: StepperPicture(W, alike(W), bits=2, turn=4),
+    "codebook": lambda W: CodebookPicture({"W": W}),
+    "formats": lambda W: formats(measure="KL", format=2),
 }
 
 
@@ -983,3 +998,74 @@ def test_any_layer_and_strength_is_drawn(opened, W):
         tab.put(name=name, bits=bits, step=step)
         drawing = tab.tab.locator(".mq-live").inner_html()
         assert "NaN" not in drawing and "Infinity" not in drawing, name
+# --- lesson 08: the uneven ruler, and formats as dots ---
+
+STUDY = """([hex, name, g]) => {
+    const found = picture.study(picture.readWeights(hex), model.get("books")[name], g);
+    return [found.codes, found.used, found.errors, found.error] }"""
+
+
+def test_the_browser_rounds_to_codebooks_as_the_package_does(opened, W):
+    tab = opened(CodebookPicture({"W": W}))
+    halves = (W[:8] * 64).round() / 64  # many weights halfway between two ticks
+    edges = torch.zeros(3, 128)
+    edges[1] = torch.linspace(-6, 6, 128)
+    edges[2, :3] = torch.tensor([1e-9, -4e-8, 3e-5])
+    compared = 0
+    for V, g in itertools.product((W, halves, 40 * halves, edges), (16, 64, 128)):
+        for name, grid in live_codebook.BOOKS.items():
+            ours = mq.quantize_rtn(V, grid, mq.per_group(g))
+            arguments = [live_codebook.float32_hex(V), name, g]
+            codes, used, errors, error = tab.tab.evaluate(STUDY, arguments)
+            assert codes == (ours.codes.flatten().long() - grid.low).tolist()
+            assert used == pytest.approx(codebooks.usage(ours).tolist(), abs=1e-9)
+            expected = codebooks.error_by_code(V, ours).tolist()
+            assert errors == pytest.approx(expected, abs=1e-6)
+            lost = (ours.dequantize() - V).double().square().sum()
+            power = V.double().square().sum()
+            assert error == pytest.approx((lost / power).item(), rel=1e-6)
+            compared += len(codes)
+    assert compared > 100_000
+
+
+def test_the_uneven_ruler_is_moved_by_keyboard_alone(opened, W):
+    tab = opened(CodebookPicture({"W": W, "V": 2 * W}))
+    assert tab.tab_through() == ["codebook", "weights", "block", "tick"]
+    assert tab.says().startswith("NF4, 16 ticks, blocks of 64")
+    tab.press("codebook", "ArrowDown")
+    tab.press("block", "End")
+    tab.press("tick", "End")
+    assert tab.says().startswith("FP4, 15 ticks, blocks of 128")
+    assert "Tick 15, at 1.0 of the block’s largest" in tab.says()
+    tab.press("weights", "ArrowDown")
+    assert tab.get("source") == "V"
+
+
+def test_the_browser_finds_the_formats_that_none_beats(opened):
+    tab = opened(formats())
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(50):
+        values = torch.randint(1, 9, (2, 7), generator=generator).tolist()
+        costs = [Cost(i, "", *pair) for i, pair in enumerate(zip(*values, strict=True))]
+        kept = tab.call("unbeaten", *values)
+        assert kept == [cost.bits for cost in frontier(costs)]
+
+
+def test_formats_are_chosen_by_keyboard_and_by_pointer(opened):
+    tab = opened(formats())
+    assert tab.tab_through() == ["damage", "format"]
+    tab.press("damage", "ArrowDown")
+    tab.press("format", "ArrowRight")
+    said = "MXFP4: 4.25 bits per weight. KL: 0.0200 [0.0160, 0.0240]. Beaten by NF4"
+    assert tab.says().startswith(said)
+    tab.tab.wait_for_timeout(400)  # until the dots have moved
+    tab.tab.locator("circle").last.hover()
+    tab.settle()
+    assert tab.says().startswith("NVFP4: 4.50 bits per weight.")
+    assert "Nothing here that takes as few bits loses less." in tab.says()
+
+
+def test_names_of_formats_are_moved_apart(opened):
+    tab = opened(formats())
+    assert tab.call("spread", [5, 5, 100, 4], 10, 0, 100) == [14, 24, 100, 4]
+    assert tab.call("spread", [98, 99, 100], 10, 0, 100) == [80, 90, 100]
