@@ -85,10 +85,22 @@ def load_gguf(
     Raises ValueError if the file is not sound (`files.gguf.read`), or holds an
     architecture, a tokenizer or a tensor that is not known here, or lacks one.
     """
+    file = read(path)
+    architecture_of(file)  # the first thing to say of a file that is not for us
+    tokenizer = tokenizer_of(file)
+    return model_of(file, dtype, path), tokenizer
+
+
+def model_of(
+    file: Gguf, dtype: torch.dtype = torch.float32, path: str | Path = "the file"
+) -> nn.Module:
+    """The model of a file that has been read; path: what messages call it.
+
+    Raises ValueError as `load_gguf` does.
+    """
     from transformers import AutoModelForCausalLM
 
-    file = read(path)
-    architecture, tokenizer = architecture_of(file), tokenizer_of(file)
+    architecture = architecture_of(file)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config_of(file), dtype=dtype)
     wanted = model.state_dict()
@@ -112,7 +124,7 @@ def load_gguf(
             f"{missing[0]}; the file is incomplete"
         )
     put_(model, found, {})
-    return model.eval().requires_grad_(False), tokenizer
+    return model.eval().requires_grad_(False)
 
 
 def architecture_of(file: Gguf) -> Architecture:

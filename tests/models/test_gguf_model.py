@@ -24,7 +24,7 @@ from minquant.models.gguf_model import (
     load_gguf,
     to_llama_cpp,
 )
-from minquant.models.load import _smollm2
+from minquant.models.load import gguf_file
 from minquant.serving.gguf_export import write_gguf
 
 
@@ -50,7 +50,7 @@ def test_its_weights_are_those_that_transformers_reads(smollm2):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of its own making
         theirs = transformers.AutoModelForCausalLM.from_pretrained(
-            _smollm2().parent, gguf_file=_smollm2().name, dtype=torch.float32
+            gguf_file().parent, gguf_file=gguf_file().name, dtype=torch.float32
         )
     expected = theirs.state_dict()
     ours = smollm2[0].state_dict()
@@ -61,7 +61,7 @@ def test_its_weights_are_those_that_transformers_reads(smollm2):
 
 
 def test_its_text_is_cut_into_the_tokens_of_llama_cpp(smollm2):
-    engine = Engine(_smollm2())
+    engine = Engine(gguf_file())
     topics = "\n".join(pydoc_data.topics.topics.values())[:100_000]
     for text in (topics, "é 日本 12345 \t\t x <|im_start|>user\n\n  ", "🙂’s"):
         assert smollm2[1](text)["input_ids"] == engine.tokens(text)
@@ -76,7 +76,7 @@ def test_a_chat_is_written_by_its_own_template(smollm2):
 
 
 def test_it_is_opened_in_the_dtype_asked_for():
-    model, _ = mq.load(str(_smollm2()), dtype=torch.bfloat16)
+    model, _ = mq.load(str(gguf_file()), dtype=torch.bfloat16)
     assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
     assert model.lm_head.weight is model.model.embed_tokens.weight
 

@@ -30,6 +30,7 @@ from minquant.course.qlora.table import learnt
 from minquant.course.nf4 import live_codebook
 from minquant.course.nf4.live_codebook import CodebookPicture
 from minquant.course.nf4.live_formats import FormatsPicture, Measure
+from minquant.course.gguf.live_block import KINDS, BlockPicture
 from minquant.course.rounding import live_ruler
 from minquant.course.rounding.live_ruler import RulerPicture
 from minquant.course.rulers.figure_pareto import Cost, frontier
@@ -37,6 +38,8 @@ from minquant.course.rulers.live_groups import GroupsPicture
 from minquant.course.start.live_shrink import ShrinkPicture
 from minquant.course.start.shrinker import Shrunk
 from minquant.kernels.packed_words import dequantize, unpack_matrix
+from minquant.files.gguf import GgufTensor
+from minquant.files.gguf_blocks import TYPES, dequantize_blocks
 from minquant.measure.evaluate import Perplexity
 from minquant.methods import gptq_derivation, llm_int8, smoothquant
 from minquant.methods.awq import RATIOS, ratio_errors
@@ -185,6 +188,7 @@ PICTURES = {
     "stepper": lambda W: StepperPicture(W, alike(W), bits=2, turn=4),
     "codebook": lambda W: CodebookPicture({"W": W}),
     "formats": lambda W: formats(measure="KL", format=2),
+    "block": lambda W: BlockPicture(GgufTensor.of(W, "Q4_1")),
 }
 
 
@@ -325,6 +329,7 @@ NARROW += ["losses", "word", "crossover"]
 @pytest.mark.parametrize("width", [390, 924])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", NARROW)
+@pytest.mark.parametrize("name", ["ruler", "groups", "block"])
 def test_a_picture_fits_its_page(opened, W, name, width, scheme):
     tab = opened(PICTURES[name](W), width=width, color_scheme=scheme)
     assert tab.tab.evaluate("document.documentElement.scrollWidth") <= width
@@ -1069,3 +1074,72 @@ def test_names_of_formats_are_moved_apart(opened):
     tab = opened(formats())
     assert tab.call("spread", [5, 5, 100, 4], 10, 0, 100) == [14, 24, 100, 4]
     assert tab.call("spread", [98, 99, 100], 10, 0, 100) == [80, 90, 100]
+# --- lesson 13: the bytes of a block ---
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_browser_decodes_blocks_as_the_package_does(opened, W, kind):
+    tab = opened(PICTURES["block"](W))
+    generator = torch.Generator().manual_seed(0)
+    n = TYPES[kind].nbytes
+    data = torch.randint(256, (2000, n), dtype=torch.uint8, generator=generator)
+    finite = dequantize_blocks(data, kind).isfinite().all(1)
+    real = GgufTensor.of(W, kind).data.reshape(-1, n)
+    data = torch.cat([data[finite], real, torch.zeros(1, n, dtype=torch.uint8)])
+    theirs = tab.tab.evaluate(
+        "([kind, all]) => all.map(bytes => picture.decode(kind, bytes).weights)",
+        [kind, data.tolist()],
+    )
+    assert theirs == dequantize_blocks(data, kind).tolist()
+
+
+def test_the_browser_reads_every_fp16_number(opened, W):
+    tab = opened(PICTURES["block"](W))
+    halves = torch.arange(2**16).to(torch.uint16).view(torch.float16).float()
+    theirs = tab.tab.evaluate(
+        """() => Array.from({length: 65536}, (_, i) => picture.half(i & 255, i >> 8))
+            .map(x => Number.isFinite(x) ? x : String(x))"""
+    )
+    assert as_text(theirs) == as_text(halves.tolist())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_weight_has_a_place_in_the_block_and_the_place_has_the_weight(
+    opened, W, kind
+):
+    tab = opened(PICTURES["block"](W))
+    places = [tab.call("placeOf", kind, i) for i in range(32)]
+    back = [tab.call("weightAt", kind, p["byte"], p["part"]) for p in places]
+    assert back == list(range(32))
+    assert len({(p["byte"], p["part"]) for p in places}) == 32
+    assert tab.call("weightAt", kind, 1, "all") is None
+
+
+def test_a_block_is_read_by_keyboard_and_by_clicks(opened, W):
+    tensor = GgufTensor.of(W, "Q4_1")
+    tab = opened(BlockPicture(tensor, weight=0))
+    names = ["type", "weight", "previous weight", "next weight"]
+    assert tab.tab_through() == names
+    tab.press("weight", "ArrowRight", times=17)
+    assert tab.get("weight") == 17
+    byte, w = int(tensor.data[0, 5]), tensor.dequantize()[0, 17]
+    assert tab.says().startswith(f"Byte 5 is {byte:02x}; its high half, {byte >> 4:x},")
+    assert tab.says().endswith(f"= {number(w, digits=4)}.")
+    tab.tab.locator("[data-byte='5'][data-part='low']").click()
+    tab.settle()
+    assert tab.get("weight") == 1
+    tab.press("type", "ArrowDown")
+    assert (tab.get("type"), "− 8)" in tab.says()) == ("Q4_0", True)
+    tab.press("type", "ArrowDown")
+    tab.press("weight", "End")
+    code = GgufTensor.of(tensor.dequantize()[:1, :32], "Q8_0").data[0, 33]
+    assert tab.says().startswith(f"Byte 33 is {int(code):02x}, which is ")
+    tab.press("previous weight", "Enter", times=2)
+    assert tab.get("weight") == 29
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_block_of_zeros_is_drawn(opened, kind):
+    tab = opened(BlockPicture(GgufTensor.of(torch.zeros(1, 32), kind), type=kind))
+    assert "NaN" not in tab.tab.locator(".mq-live").inner_html()
+    assert tab.says().endswith("= 0.")

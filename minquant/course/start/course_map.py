@@ -37,6 +37,7 @@ qlora    | 09_qlora                | QLoRA | train on a frozen 4-bit model
 packing  | 10_packing_and_kernels  | Packing and the Triton kernel | codes in words
 low_bits | 11_how_low_can_you_go   | How low can you go? | 3, 2 and 1.58 bits
 capstone | 12_capstone             | Capstone: a real model | a budget and a choice
+gguf     | 13_gguf                 | GGUF: the file on your laptop | a file byte by byte
 """
 LESSONS = [
     Lesson(*(part.strip() for part in line.split(" | ")))

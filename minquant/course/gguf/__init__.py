@@ -1,0 +1,1 @@
+"""Lesson 13: a file of llama.cpp, byte by byte."""
