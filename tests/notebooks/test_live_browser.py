@@ -17,8 +17,12 @@ from minquant.course.damage.live_surprise import SurprisePicture
 from minquant.course.drawing.numbers import number, readable_bytes
 from minquant.course.floats.live_bits import BitsPicture
 from minquant.course.floats.live_scale import STEPS, ScalePicture
+from minquant.course.gguf.live_block import KINDS, BlockPicture
 from minquant.course.gptq import live_stepper
 from minquant.course.gptq.live_stepper import StepperPicture
+from minquant.course.nf4 import live_codebook
+from minquant.course.nf4.live_codebook import CodebookPicture
+from minquant.course.nf4.live_formats import FormatsPicture, Measure
 from minquant.course.outliers import live_smoothing, live_threshold
 from minquant.course.outliers.live_smoothing import SmoothingPicture
 from minquant.course.outliers.live_threshold import ThresholdPicture
@@ -27,23 +31,18 @@ from minquant.course.packing.live_words import WordPicture
 from minquant.course.qlora.live_losses import LossesPicture, losses, smoothed
 from minquant.course.qlora.live_step import PLANS, RANKS, TEXTS, WAYS, StepPicture
 from minquant.course.qlora.table import learnt
-from minquant.course.nf4 import live_codebook
-from minquant.course.nf4.live_codebook import CodebookPicture
-from minquant.course.nf4.live_formats import FormatsPicture, Measure
-from minquant.course.gguf.live_block import KINDS, BlockPicture
 from minquant.course.rounding import live_ruler
 from minquant.course.rounding.live_ruler import RulerPicture
 from minquant.course.rulers.figure_pareto import Cost, frontier
 from minquant.course.rulers.live_groups import GroupsPicture
 from minquant.course.start.live_shrink import ShrinkPicture
 from minquant.course.start.shrinker import Shrunk
-from minquant.kernels.packed_words import dequantize, unpack_matrix
 from minquant.files.gguf import GgufTensor
 from minquant.files.gguf_blocks import TYPES, dequantize_blocks
+from minquant.kernels.packed_words import dequantize, unpack_matrix
 from minquant.measure.evaluate import Perplexity
-from minquant.methods import gptq_derivation, llm_int8, smoothquant
+from minquant.methods import codebooks, gptq_derivation, llm_int8, smoothquant
 from minquant.methods.awq import RATIOS, ratio_errors
-from minquant.methods import codebooks
 from minquant.models.linear_layers import Size
 from minquant.numerics.floats import FORMATS
 from minquant.planning.budget import OPTIMIZERS
@@ -160,6 +159,8 @@ def strengths(W):
     Y = torch.randn(100, 16, generator=generator)
     Y[:, 2] = 0
     return {"uneven": (W[:64], X), "even": (W[:8, :16], Y)}
+
+
 FOUND = {"NF4": (4.25, 0.013), "MXFP4": (4.25, 0.02), "NVFP4": (4.5, 0.009)}
 
 
@@ -322,14 +323,9 @@ def test_a_weight_is_looked_at_by_pointer(opened, W):
     assert tab.get("weight") == 20
 
 
-NARROW = ["ruler", "groups", "threshold", "smoothing", "stepper", "strength", "step"]
-NARROW += ["losses", "word", "crossover"]
-
-
 @pytest.mark.parametrize("width", [390, 924])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", NARROW)
-@pytest.mark.parametrize("name", ["ruler", "groups", "block"])
+@pytest.mark.parametrize("name", PICTURES)
 def test_a_picture_fits_its_page(opened, W, name, width, scheme):
     tab = opened(PICTURES[name](W), width=width, color_scheme=scheme)
     assert tab.tab.evaluate("document.documentElement.scrollWidth") <= width
@@ -1003,6 +999,8 @@ def test_any_layer_and_strength_is_drawn(opened, W):
         tab.put(name=name, bits=bits, step=step)
         drawing = tab.tab.locator(".mq-live").inner_html()
         assert "NaN" not in drawing and "Infinity" not in drawing, name
+
+
 # --- lesson 08: the uneven ruler, and formats as dots ---
 
 STUDY = """([hex, name, g]) => {
@@ -1074,6 +1072,8 @@ def test_names_of_formats_are_moved_apart(opened):
     tab = opened(formats())
     assert tab.call("spread", [5, 5, 100, 4], 10, 0, 100) == [14, 24, 100, 4]
     assert tab.call("spread", [98, 99, 100], 10, 0, 100) == [80, 90, 100]
+
+
 # --- lesson 13: the bytes of a block ---
 
 
