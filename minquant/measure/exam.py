@@ -219,7 +219,7 @@ def exam(
     right = torch.zeros(len(asked), dtype=torch.bool)
     logp = torch.full((len(asked),), -torch.inf)
     bar = tqdm(total=len(rows), desc="exam", delay=3, disable=not progress)
-    with bar, _contiguous_inputs(model):
+    with bar, torch.no_grad(), _contiguous_inputs(model):
         for row, is_right, nats in _answered(model, tokenizer, _batches(asked, rows)):
             right[row.question] |= is_right
             logp[row.question] = logp[row.question].logaddexp(torch.tensor(nats))
@@ -338,7 +338,6 @@ def _contiguous_inputs(model: nn.Module) -> Iterator[None]:
         hook.remove()
 
 
-@torch.no_grad()
 def _answered(
     model: nn.Module, tokenizer: Any, batches: Iterator[_Batch]
 ) -> Iterator[tuple[_Row, bool, float]]:

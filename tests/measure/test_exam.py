@@ -116,6 +116,14 @@ def test_what_questions_share_is_read_once_and_changes_nothing(kind):
     assert torch.equal(torch.cat([e.right for e in alone]), together.right)
 
 
+def test_a_model_whose_weights_can_be_trained_is_asked_without_gradients():
+    asked = [question(f"{x} b", "c", context="a b c d ", fact=x) for x in "opq"]
+    model = tiny.model()
+    plain = asked_of(model, asked).logp
+    found = asked_of(model.requires_grad_(True), asked).logp
+    assert torch.equal(found, plain) and not found.requires_grad
+
+
 def test_a_model_may_be_asked_while_its_cache_or_its_products_are_rounded():
     model = tiny.model()
     asked = [

@@ -168,8 +168,8 @@ def live_clipping(W: Float[Tensor, "out in"], row: int) -> RulerPicture:
 
 
 def real_frontier(rows: Mapping[str, Row], widths: Sequence[int]) -> Picture:
-    """Added loss of SmolLM2 against true bits, with one ruler per row and in groups of
-    64, rounded to nearest.
+    """Added loss of SmolLM2 against true bits, with one ruler per row and, where that
+    was measured, in groups of 64, rounded to nearest.
 
     rows: `mq.measured()`.
     """
@@ -177,12 +177,13 @@ def real_frontier(rows: Mapping[str, Row], widths: Sequence[int]) -> Picture:
     paid = []
     for bits in widths:
         for ruler in ("row", "64"):
-            row = rows[f"{bits} rtn, {ruler}"]
-            change = max(compare(whole, row.loss).mean, LEAST)
-            paid.append(Cost(bits, ruler, row.bits_per_weight, change))
+            row = rows.get(f"{bits} rtn, {ruler}")
+            if row is not None:
+                change = max(compare(whole, row.loss).mean, LEAST)
+                paid.append(Cost(bits, ruler, row.bits_per_weight, change))
     return error_against_bits(
         paid,
         ylabel="added loss (nats per token)",
         title="What SmolLM2 pays, by what its weights take",
-        named=[4],
+        named=widths,
     )
