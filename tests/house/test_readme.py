@@ -19,6 +19,11 @@ import build  # noqa: E402
 import pytest  # noqa: E402
 from helpers.llama_cpp import SPEC, Engine  # noqa: E402
 
+from minquant.measure.evaluate import compare  # noqa: E402
+from minquant.measure.exam import compare_exams  # noqa: E402
+from minquant.measure.intervals import won_back  # noqa: E402
+from minquant.measure.measured import measured  # noqa: E402
+
 README = ROOT / "README.md"
 TEXT = README.read_text(encoding="utf-8")
 MANUAL = ROOT / "docs/package.md"  # the example, the names, the letters
@@ -159,6 +164,28 @@ def test_every_link_leads_to_a_file():
             if not there:
                 broken.append(f"{page.relative_to(ROOT)}: {place}")
     assert broken == []
+
+
+def test_what_it_says_was_measured_is_what_the_table_says():
+    rows = measured()
+    whole = rows["float"]
+    said = []
+    for ruler in ("row", "64"):
+        pair = rows[f"4 rtn, {ruler}"], rows[f"4 gptq, {ruler}"]
+        nats = [row.loss.document_nats for row in (whole, *pair)]
+        share = [round(100 * x) for x in won_back(*nats)]
+        said.append("{} % [{}, {}] of the added loss".format(*share))
+        found = compare_exams(*(row.exam for row in pair)).groups()["capital"]
+        points = [round(x) for x in (found.mean, found.low, found.high)]
+        plus = "+" if points[0] > 0 else ""
+        capitals = f"{plus}{points[0]} [{points[1]}, {points[2]}] of 100 capitals"
+        said.append(capitals.replace("-", "−"))
+    ours, theirs = rows["4 gptq, 32 symmetric"], rows["Q4_0"]
+    said.append(f"KL {ours.divergence.kl:.2f} and {theirs.divergence.kl:.2f} nats")
+    keys = ("absmax", "vector-wise", "LLM.int8() at 6")
+    added = [compare(whole.loss, rows[f"w8a8 {key}"].loss).mean for key in keys]
+    said.append("+{:.2f}, +{:.3f} and +{:.3f} nats".format(*added))
+    assert [line for line in said if line not in TEXT] == []
 
 
 def test_it_shows_two_pictures_and_they_are_the_lessons_own():
