@@ -46,4 +46,5 @@ def ask(path: str | Path, prompt: str, tokens: int = 24) -> Answer:
     asked = {"prompt": prompt, "n_predict": tokens, "temperature": 0}
     said = xllamacpp.Server(params).handle_completions(asked)
     said = json.loads(said) if isinstance(said, str) else said
-    return Answer(said["content"], said["timings"]["predicted_per_second"])
+    (first,) = said["choices"]
+    return Answer(first["text"], said["timings"]["predicted_per_second"])

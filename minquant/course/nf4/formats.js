@@ -139,10 +139,12 @@ function render({ model, el }) {
     circles.forEach((circle, i) => set(circle, {
       fill: `var(--mq-${best.has(i) ? "blue" : "paper"})` }));
     const chosen = model.get("format");
-    names.forEach((name, i) => set(name, { // where all do not fit, the chosen one
-      "font-weight": i === chosen ? "bold" : "normal",
-      display: room > 480 || i === chosen ? "inline" : "none" }));
-    leads.forEach((lead, i) => set(lead, { display: names[i].getAttribute("display") }));
+    names.forEach((name, i) => { // where all do not fit, that of the chosen one
+      const fits = room > 480 || i === chosen;
+      name.textContent = fits ? dots[i].name : "";
+      set(name, { "font-weight": i === chosen ? "bold" : "normal" });
+      set(leads[i], { display: fits ? "inline" : "none" });
+    });
     move(own.values.map(Math.log));
     speak(own, best, chosen);
   }
