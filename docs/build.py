@@ -219,11 +219,7 @@ def start_page(made: list[Lesson]) -> str:
     first = nbformat.read(lessons()[0], 4)
     states = first.metadata["widgets"][STATES]["state"]
     state = next(s["state"] for s in states.values() if "_esm" in s["state"])
-    cards = "\n".join(
-        f":::{{grid-item-card}} {m.title}\n:link: {m.page}\n:link-type: doc\n"
-        f":img-top: {m.thumbnail}\n:img-alt: \n{m.line}\n:::"
-        for m in made
-    )
+    cards = "\n".join(card(m) for m in made)
     toc = "\n".join(m.page for m in made)
     for name, what in {
         "SLIDER": embedded(state, "picture-start"),
@@ -232,6 +228,15 @@ def start_page(made: list[Lesson]) -> str:
     }.items():
         text = text.replace(f"<!-- {name} -->", what)
     return text
+
+
+def card(lesson: Lesson) -> str:
+    """A lesson on the start page: a picture, if it has been executed, and a line."""
+    head = (
+        f":::{{grid-item-card}} {lesson.title}\n:link: {lesson.page}\n:link-type: doc\n"
+    )
+    image = f":img-top: {lesson.thumbnail}\n:img-alt:\n" if lesson.thumbnail else ""
+    return f"{head}{image}{lesson.line}\n:::"
 
 
 if __name__ == "__main__":
