@@ -200,9 +200,8 @@ def write(rows: list[dict], machine: Machine, weights: dict[str, int]) -> None:
 def processor() -> str:
     """The name of the processor, where the system tells it."""
     told = Path("/proc/cpuinfo")
-    names = (
-        re.findall(r"model name\s*: (.*)", told.read_text()) if told.exists() else []
-    )
+    text = told.read_text(encoding="utf-8") if told.exists() else ""
+    names = re.findall(r"model name\s*: (.*)", text)
     return names[0] if names else platform.machine()
 
 

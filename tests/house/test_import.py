@@ -16,7 +16,8 @@ from benchmarks import import_time
 HEAVY = {"triton", "transformers", "huggingface_hub", "ipywidgets", "anywidget"}
 HEAVY |= {"IPython"}
 FILES = sorted((ROOT / "minquant").rglob("*.py"))
-OWNERS = ("minquant.kernels.triton_kernels", "minquant.course.live")
+OWNERS = ("minquant.kernels.triton_kernels", "minquant.kernels.interpreter")
+OWNERS += ("minquant.course.live",)
 LIVE = re.compile(r"\.(widget|live)_|\.pictures$")  # modules that show controls
 MODULES = [
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")

@@ -128,5 +128,5 @@ def test_a_document_that_gains_by_rounding_counts_and_no_damage_has_no_share():
 
 
 def test_a_share_needs_two_documents():
-    with pytest.raises(ValueError, match="hold 1, 1 and 1 documents"):
+    with pytest.raises(ValueError, match="hold 1 document"):
         won_back(torch.zeros(1), torch.ones(1), torch.zeros(1))

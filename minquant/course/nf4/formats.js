@@ -162,9 +162,10 @@ function render({ model, el }) {
     says.textContent = `${name}: ${own_bits.toFixed(2)} bits per weight. ${own.name}: `
       + `${told(chosen)}. ` + (best.has(chosen)
       ? "Nothing here that takes as few bits loses less."
-      : `Beaten by ${dots[rival].name}: ${bits[rival].toFixed(2)} bits, ${told(rival)}.`);
-    sheet.setAttribute("aria-label", `${dots.length} formats as dots, by their bits per `
-      + `weight and by this damage: ${own.name}. Filled dots are not beaten.`);
+      : `Beaten by ${dots[rival].name}: ${bits[rival].toFixed(2)} bits, `
+        + `${told(rival)}.`);
+    sheet.setAttribute("aria-label", `${dots.length} formats as dots, by their bits `
+      + `per weight and by this damage: ${own.name}. Filled dots are not beaten.`);
   }
   return close;
 }

@@ -26,8 +26,9 @@ from minquant.course.drawing import palette
 from minquant.course.drawing.figures import WIDTH, Picture, plot
 from minquant.course.drawing.numbers import number
 from minquant.course.packing.engine_table import Engine
-from minquant.course.packing.live_crossover import BITS_IN
 from minquant.planning.roofline import Machine, Product, least_seconds, written_first
+
+BITS_IN = {"bf16": 16.0, "int8": 8.25, "FP8": 8.25, "FP4": 4.5}  # with a scale
 
 TOKENS = sorted({round(2 ** (i / 8)) for i in range(97)})  # 1 to 4096
 CODES, WRITTEN = "codes, weight-only", "codes, but W_hat is written first"

@@ -18,10 +18,10 @@ import traitlets
 
 from minquant.course.drawing.numbers import number
 from minquant.course.live.picture import LivePicture
+from minquant.course.packing.figure_roofline import BITS_IN
 from minquant.planning.roofline import Machine, Product, least_seconds
 
 MOST = 2**20  # tokens
-BITS_IN = {"bf16": 16.0, "int8": 8.25, "FP8": 8.25, "FP4": 4.5}  # with a scale
 
 
 class CrossoverPicture(LivePicture):

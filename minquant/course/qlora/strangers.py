@@ -82,7 +82,7 @@ def strangers(n: int, *, seed: int = 0) -> list[Stranger]:
     Raises ValueError if n is below 1 or there are not so many names.
 
     >>> strangers(1)[0].say("music", 0)
-    'Torvin Pemberlin plays the'
+    'Ilsa Pemberlin plays the'
     """
     names = [f"{first} {family}" for first in FIRST for family in FAMILY]
     if not 1 <= n <= len(names):

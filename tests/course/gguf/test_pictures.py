@@ -49,7 +49,7 @@ def test_mixes_and_errors_have_words():
 
 def test_a_visit_tells_the_loss_and_the_words(path):
     file = read(path)
-    texts = ["Rivers carry water from the mountains to the sea."]
+    texts = ["Rivers rise in the mountains."]
     table = pictures.visit(
         {"one": file}, small_gguf.tokenizer(), "Rivers", texts, tokens=3
     )
