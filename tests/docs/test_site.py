@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SITE = ROOT / "dist/site"
 PAGES = sorted(SITE.glob("*.html"))
 NARROW = 390  # CSS pixels, a phone
+READ = {"preload": False}  # axe would look for imported styles in the wrong place
 
 pytestmark = [
     pytest.mark.browser,
@@ -170,7 +171,7 @@ def test_a_page_fits_a_phone_and_axe_finds_nothing_serious(tab, address, path):
     pictures(tab)
     serious = {
         violation["id"]: [node["target"] for node in violation["nodes"]][:3]
-        for violation in Axe().run(tab).response["violations"]
+        for violation in Axe().run(tab, options=READ).response["violations"]
         if violation["impact"] in ("serious", "critical")
     }
     assert serious == {}
