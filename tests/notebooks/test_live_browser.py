@@ -326,7 +326,6 @@ def test_a_weight_is_looked_at_by_pointer(opened, W):
 @pytest.mark.parametrize("width", [390, 924])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", PICTURES)
-@pytest.mark.parametrize("name", ["ruler", "groups", "codebook", "formats"])
 def test_a_picture_fits_its_page(opened, W, name, width, scheme):
     tab = opened(PICTURES[name](W), width=width, color_scheme=scheme)
     assert tab.tab.evaluate("document.documentElement.scrollWidth") <= width

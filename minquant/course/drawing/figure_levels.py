@@ -16,6 +16,7 @@ gives the most common answer does as well. Notebook 04 reads it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -23,11 +24,22 @@ from matplotlib.axes import Axes
 from minquant.course.drawing import palette
 from minquant.course.drawing.figures import Picture, plot
 from minquant.course.drawing.labels import spread_apart
-from minquant.measure.probes import Share
 
 COLORS = palette.INK, palette.BLUE, palette.VERMILION, palette.VIOLET, palette.SKY
 MARKS = "osD^v"
 GAP = 6.0  # points of accuracy between the names of two lines
+
+
+@runtime_checkable
+class Share(Protocol):
+    """A share with its interval, 0 to 1, such as `probes.Share`."""
+
+    @property
+    def mean(self) -> float:
+        """The share."""
+
+    def interval(self) -> tuple[float, float]:
+        """Its 95 % interval."""
 
 
 @palette.style()
