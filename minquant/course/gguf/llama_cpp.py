@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-THREADS = 2
+THREADS = 1  # more would wait for each other where other programs run
 CONTEXT = 512  # tokens of prompt and answer together
 
 
