@@ -330,7 +330,7 @@ def test_a_picture_fits_its_page(opened, W, name, width, scheme):
     tab = opened(PICTURES[name](W), width=width, color_scheme=scheme)
     assert tab.tab.evaluate("document.documentElement.scrollWidth") <= width
     texts = tab.tab.locator("svg text").all()
-    for box in (text.bounding_box() for text in texts if text.text_content()):
+    for box in (text.bounding_box() for text in texts if text.is_visible()):
         assert box["x"] >= 0 and box["x"] + box["width"] <= width
     ink = tab.tab.evaluate("getComputedStyle(document.querySelector('.mq-live')).color")
     assert ink == {"light": "rgb(31, 41, 51)", "dark": "rgb(230, 235, 240)"}[scheme]
