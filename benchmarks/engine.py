@@ -45,6 +45,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from helpers.llama_cpp import Engine
 
 import minquant as mq
+from benchmarks.stamped import write_table
 from minquant.course.packing.machine import this_machine
 from minquant.measure.evaluate import kl_divergence
 from minquant.models.linear_layers import linear_layers, weight_of
@@ -190,11 +191,7 @@ def write(rows: list[dict], machine: Machine, weights: dict[str, int]) -> None:
         "prompt": PROMPT,
         "answer": ANSWER,
     }
-    head = "".join(f"{json.dumps(k)}: {json.dumps(v)},\n" for k, v in about.items())
-    lines = ",\n".join(map(json.dumps, rows))
-    part = SAVED.with_suffix(".part")
-    part.write_text(f'{{{head}"rows": [\n{lines}\n]}}\n', encoding="utf-8")
-    part.replace(SAVED)
+    write_table(SAVED, about, rows)
 
 
 def processor() -> str:

@@ -18,13 +18,14 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+from minquant.files.whole import whole_file
 
 Row = dict[str, object]
 Rows = dict[str, Row]
@@ -37,6 +38,18 @@ def stamps() -> ModuleType:
     import build
 
     return build
+
+
+def write_table(path: Path, about: dict[str, object], rows: Sequence[Row]) -> None:
+    """Writes a table as JSON, completely or not at all: what is said of it, and its
+    rows, each on a line."""
+    head = "".join(
+        f"{json.dumps(name)}: {json.dumps(value)},\n" for name, value in about.items()
+    )
+    lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    with whole_file(path) as place:
+        text = f'{{{head}"rows": [\n{lines}\n]}}\n'
+        place.write_text(text, encoding="utf-8", newline="\n")
 
 
 @dataclass(frozen=True)
@@ -91,15 +104,7 @@ class Table:
     def save(self, rows: Rows, stamp: dict[str, str]) -> None:
         """Writes the table completely or not at all, each row on a line, in order."""
         ordered = [rows[key] for key in self.keys() if key in rows]
-        lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in ordered)
-        head = "".join(
-            f"{json.dumps(name)}: {json.dumps(value)},\n"
-            for name, value in {"stamp": stamp, **self.about()}.items()
-        )
-        text = f'{{{head}"rows": [\n{lines}\n]}}\n'
-        part = self.path.with_suffix(".part")
-        part.write_text(text, encoding="utf-8", newline="\n")
-        part.replace(self.path)
+        write_table(self.path, {"stamp": stamp, **self.about()}, ordered)
 
     def fill(self, only: str = "") -> Rows:
         """Computes the rows that are missing, prints each row, and returns them all.
